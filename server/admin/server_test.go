@@ -1,0 +1,134 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type health struct {
+	live  error
+	ready Readiness
+}
+
+func (h *health) Live() error      { return h.live }
+func (h *health) Ready() Readiness { return h.ready }
+
+// serve runs a server with two routes and returns its address.
+func serve(t *testing.T, h *health, password string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{Listener: l, Gatherer: prometheus.NewRegistry(), Health: h, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type echo struct {
+		Word string `json:"word"`
+	}
+	Handle(s, "POST /v1/echo", func(_ *http.Request, in echo) (echo, error) {
+		if in.Word == "panic" {
+			panic("asked for")
+		}
+		if in.Word == "" {
+			return echo{}, BadRequest("word is empty; send one")
+		}
+		return in, nil
+	})
+	if err := s.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		if err := s.Stop(context.Background()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if err := s.Stop(context.Background()); err != nil {
+			t.Errorf("second stop: %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func TestReadyzSaysWhyNot(t *testing.T) {
+	h := &health{ready: Readiness{Phase: "open_replicas", Done: 3, Total: 8, Reasons: []string{"partition 4: replaying"}}}
+	c := NewClient(serve(t, h, ""), "")
+	defer c.Close()
+	r, err := Get[Readiness](context.Background(), c, "/readyz")
+	if err != nil || r.Ready || r.Phase != "open_replicas" || r.Done != 3 || len(r.Reasons) != 1 {
+		t.Fatalf("readyz: %+v, %v", r, err)
+	}
+	h.live = errors.New("disk gone")
+	if _, err := Get[struct{}](context.Background(), c, "/healthz"); err == nil || !strings.Contains(err.Error(), "disk gone") {
+		t.Fatalf("healthz: %v", err)
+	}
+}
+
+func TestBadRequestsAreRefusedWithAReason(t *testing.T) {
+	addr := serve(t, &health{}, "")
+	for _, tc := range []struct {
+		name, method, path, origin, body string
+		status                           int
+		want                             string
+	}{
+		{"unknown route", "GET", "/v1/nothing", "", "", 404, "no route GET /v1/nothing"},
+		{"not JSON", "POST", "/v1/echo", "", "{", 400, "not what POST /v1/echo takes"},
+		{"unknown field", "POST", "/v1/echo", "", `{"wrod":"x"}`, 400, "wrod"},
+		{"no body", "POST", "/v1/echo", "", "", 400, "word is empty"},
+		{"too long", "POST", "/v1/echo", "", `{"word":"` + strings.Repeat("x", MaxBodyBytes) + `"}`, 400, "too large"},
+		{"another site", "POST", "/v1/echo", "http://example.com", `{"word":"x"}`, 403, "example.com"},
+		{"panic", "POST", "/v1/echo", "", `{"word":"panic"}`, 500, "internal error"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			req, err := http.NewRequest(tc.method, "http://"+addr+tc.path, strings.NewReader(tc.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.origin != "" {
+				req.Header.Set("Origin", tc.origin)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != tc.status || !strings.Contains(string(body), tc.want) {
+				t.Fatalf("got %d %s, want %d with %q", resp.StatusCode, body, tc.status, tc.want)
+			}
+		})
+	}
+}
+
+func TestPasswordGuardsAllButHealth(t *testing.T) {
+	addr := serve(t, &health{ready: Readiness{Ready: true}}, "secret")
+	open, closed := NewClient(addr, "secret"), NewClient(addr, "wrong")
+	defer open.Close()
+	defer closed.Close()
+	type word struct {
+		Word string `json:"word"`
+	}
+	if _, err := Post[word](context.Background(), closed, "/v1/echo", word{"a"}); err == nil || !strings.Contains(err.Error(), "password required") {
+		t.Fatalf("wrong password: %v", err)
+	}
+	if got, err := Post[word](context.Background(), open, "/v1/echo", word{"a"}); err != nil || got.Word != "a" {
+		t.Fatalf("right password: %v %v", got, err)
+	}
+	if _, err := Get[Readiness](context.Background(), closed, "/readyz"); err != nil {
+		t.Fatalf("readyz needs no password: %v", err)
+	}
+}
