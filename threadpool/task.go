@@ -1,0 +1,51 @@
+package threadpool
+
+import (
+	"context"
+	"time"
+)
+
+// Func is the body of a task. ctx is cancelled when the task is (Handle.Cancel, its Timeout, the submitter's
+// context, Stop); it must not be used after Func returns. t is the task's side of the pool: a long task
+// calls t.Yield between slices.
+type Func func(ctx context.Context, t *Turn) error
+
+// Task describes one piece of work. Only Run is required.
+type Task struct {
+	// Code is the name of the kind of task: metrics, limits and priority overrides go by it. Default "unnamed".
+	Code string
+	// Priority is the level, unless Pool.SetPriority overrides it for the code. Default Low.
+	Priority Priority
+	// Key serialises: tasks with the same key run one at a time, in the order of their submission, whatever their
+	// codes. A waiting task lends its level to the one of its key that is ahead of it. Empty: no constraint.
+	Key string
+	// Coalesce makes a task stand for later submissions with the same Code and Key for as long as it waits to be
+	// started, if those have Coalesce too.
+	Coalesce bool
+	// Deadline is the time by which the task must have started; after it the task is taken from the queue and Done
+	// is given ErrDeadline. Zero: none.
+	Deadline time.Time
+	// Timeout bounds the time the task holds a slot or waits by its own choice (Sleep, Await); time spent waiting
+	// for a slot or for I/O tokens does not count. Past it the task's context is cancelled and the task is
+	// reported as stuck, once. 0: none.
+	Timeout time.Duration
+	// Slice overrides Options.Slice. 0: no override.
+	Slice time.Duration
+	// Run is the body.
+	Run Func
+	// Done, if set, is called exactly once if Submit accepted the task: with what Run returned, or with why it never
+	// ran. It is called before the task's key is released, must not block, and may call Submit.
+	Done func(error)
+}
+
+// StuckTask is a report about a task that ran past its timeout.
+type StuckTask struct {
+	// ID, Code and Key are the task's.
+	ID   uint64 `json:"id"`
+	Code string `json:"code"`
+	Key  string `json:"key,omitempty"`
+	// Ran is how long the task has held a slot or waited by its own choice.
+	Ran time.Duration `json:"ran"`
+	// Stack is the stack of the task's goroutine, empty when it could not be taken.
+	Stack string `json:"stack,omitempty"`
+}
