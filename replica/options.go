@@ -1,0 +1,181 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"replicanode/plog"
+)
+
+// Options says what a Host hosts and how. Zero fields get the default named in their comment.
+type Options struct {
+	// Dir is the folder of the partitions' folders (DATA/partitions). Required; created if absent.
+	Dir string
+	// Partitions is how many partitions the key space is split into, 1 to MaxPartitions. Default 8. A data folder
+	// must always be opened with the number it was made with.
+	Partitions uint32
+	// NodeID identifies this node among Voters; default 1.
+	NodeID uint64
+	// Voters are the nodes that bootstrap a partition that has no log yet. Default: this node alone. A partition
+	// that exists knows its members itself.
+	Voters []uint64
+	// ClusterID is the origin that this cluster's mutations carry. Required, not 0.
+	ClusterID uint64
+
+	// Log is the template for the partitions' private logs; Syncer is required in it unless Syncer below is given.
+	Log plog.Options
+	// Syncer writes and syncs all private logs; overrides Log.Syncer. It must be started before and stopped after
+	// the host.
+	Syncer *plog.Syncer
+	// FS is the file system of the private logs; overrides Log.FS. (badger always uses the operating system's.)
+	FS vfs.FS
+	// Transport reaches the other voters; may be nil when this node is the only one.
+	Transport Transport
+	// Runner runs the opening of partitions; default: all at once.
+	Runner Runner
+
+	// MaxKeyBytes bounds a key, and a hash key together with its field. Default and maximum 60 KiB.
+	MaxKeyBytes int
+	// MaxValueBytes bounds a string value; default 8 MiB, at most 64 MiB.
+	MaxValueBytes int
+	// MaxFieldValueBytes bounds the value of a hash field; default and maximum 768 KiB.
+	MaxFieldValueBytes int
+	// MaxDuplicatedBytes bounds an encoded duplicated batch; default 32 MiB.
+	MaxDuplicatedBytes int
+
+	// QueueCommands bounds the commands waiting in one partition; default 16384.
+	QueueCommands int
+	// BatchCommands and BatchBytes bound what one mutation gathers; a single command may exceed the bytes.
+	// Defaults 1024 and 1 MiB.
+	BatchCommands int
+	BatchBytes    int
+	// InFlight bounds the mutations of a partition which are proposed and not yet applied; default 4.
+	InFlight int
+	// ApplyBytes bounds the entries handed to the state at once; default 4 MiB.
+	ApplyBytes int
+
+	// MemTableBytes is badger's memtable size per partition; default 16 MiB, at least 8 MiB. What is not durable yet
+	// (to be replayed after a crash) is up to about five of them.
+	MemTableBytes int64
+	// IndexCacheBytes bounds the table indexes a partition keeps in memory; 0 (default) keeps all of them.
+	IndexCacheBytes int64
+
+	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. A remote that
+	// was away for longer may bring back what was deleted here meanwhile.
+	TombstoneTTL time.Duration
+	// MaxClockSkew bounds how far in the future a duplicated mutation may be stamped; default 24 h.
+	MaxClockSkew time.Duration
+
+	// Tick is Raft's clock step; default 100 ms. ElectionTicks (default 10) without a leader start an election, and a
+	// leader beats every HeartbeatTicks (default 1).
+	Tick           time.Duration
+	ElectionTicks  int
+	HeartbeatTicks int
+
+	// Clock replaces time.Now for expiry and timestamps.
+	Clock func() time.Time
+	// Logger gets one line per event; nil discards.
+	Logger *slog.Logger
+	// Registerer gets the metrics; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+const (
+	maxKeyBytes        = 60 << 10
+	maxFieldValueBytes = 768 << 10
+	maxValueBytes      = 64 << 20
+	minMemTableBytes   = 8 << 20
+)
+
+// EnsureDefaults fills in the defaults.
+func (o *Options) EnsureDefaults() {
+	setDefault(&o.Partitions, 8)
+	setDefault(&o.NodeID, 1)
+	if len(o.Voters) == 0 {
+		o.Voters = []uint64{o.NodeID}
+	}
+	if o.Syncer == nil {
+		o.Syncer = o.Log.Syncer
+	}
+	if o.Runner == nil {
+		o.Runner = directRunner{}
+	}
+	setDefault(&o.MaxKeyBytes, maxKeyBytes)
+	setDefault(&o.MaxValueBytes, 8<<20)
+	setDefault(&o.MaxFieldValueBytes, maxFieldValueBytes)
+	setDefault(&o.MaxDuplicatedBytes, 32<<20)
+	setDefault(&o.QueueCommands, 16384)
+	setDefault(&o.BatchCommands, 1024)
+	setDefault(&o.BatchBytes, 1<<20)
+	setDefault(&o.InFlight, 4)
+	setDefault(&o.ApplyBytes, 4<<20)
+	setDefault(&o.MemTableBytes, 16<<20)
+	setDefault(&o.TombstoneTTL, 24*time.Hour)
+	setDefault(&o.MaxClockSkew, 24*time.Hour)
+	setDefault(&o.Tick, 100*time.Millisecond)
+	setDefault(&o.ElectionTicks, 10)
+	setDefault(&o.HeartbeatTicks, 1)
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate says what is wrong with filled-in options.
+func (o *Options) Validate() error {
+	switch {
+	case o.Dir == "":
+		return errors.New("replica: Dir is required")
+	case o.ClusterID == 0:
+		return errors.New("replica: ClusterID is required")
+	case o.Syncer == nil:
+		return errors.New("replica: Syncer is required")
+	case o.Partitions > MaxPartitions:
+		return fmt.Errorf("replica: %d partitions, the maximum is %d", o.Partitions, MaxPartitions)
+	case !slices.Contains(o.Voters, o.NodeID):
+		return fmt.Errorf("replica: node %d is not among its voters %v", o.NodeID, o.Voters)
+	case len(o.Voters) > 1 && o.Transport == nil:
+		return errors.New("replica: more than one voter needs a Transport")
+	case o.ElectionTicks <= o.HeartbeatTicks:
+		return fmt.Errorf("replica: ElectionTicks %d must exceed HeartbeatTicks %d", o.ElectionTicks, o.HeartbeatTicks)
+	case o.MemTableBytes < minMemTableBytes:
+		return fmt.Errorf("replica: MemTableBytes %d is below %d", o.MemTableBytes, minMemTableBytes)
+	}
+	return errors.Join(
+		inRange("MaxKeyBytes", o.MaxKeyBytes, maxKeyBytes),
+		inRange("MaxValueBytes", o.MaxValueBytes, maxValueBytes),
+		inRange("MaxFieldValueBytes", o.MaxFieldValueBytes, maxFieldValueBytes),
+		inRange("MaxDuplicatedBytes", o.MaxDuplicatedBytes, 1<<30),
+		inRange("QueueCommands", o.QueueCommands, 1<<24),
+		inRange("BatchCommands", o.BatchCommands, 1<<20),
+		inRange("BatchBytes", o.BatchBytes, 64<<20),
+		inRange("InFlight", o.InFlight, 1024),
+		inRange("ApplyBytes", o.ApplyBytes, 1<<30),
+		inRange("HeartbeatTicks", o.HeartbeatTicks, 1<<20),
+		inRange("Tick", int(min(o.Tick, time.Hour)), int(time.Hour)),
+		inRange("TombstoneTTL", int(o.TombstoneTTL/time.Second), 1<<30),
+		inRange("MaxClockSkew", int(o.MaxClockSkew/time.Millisecond), 1<<40),
+	)
+}
+
+func inRange(name string, v, most int) error {
+	if v < 1 || v > most {
+		return fmt.Errorf("replica: %s is %d, allowed are 1 to %d", name, v, most)
+	}
+	return nil
+}
