@@ -1,0 +1,433 @@
+package checkpoint
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/dgraph-io/badger/v4"
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrNothingApplied is returned for a partition that is still at decree 0.
+var ErrNothingApplied = errors.New("nothing has been applied to the partition yet")
+
+// Source is the partition to copy.
+type Source interface {
+	ID() uint32
+	// PinApplied returns the applied decree and its term, and keeps every entry
+	// visible at that decree from being discarded until release is called.
+	PinApplied() (decree, term uint64, release func(), err error)
+	// DB is the partition's database, in managed mode with version = decree.
+	DB() *badger.DB
+}
+
+// CreateOptions are the options of Store.Create.
+type CreateOptions struct {
+	// ClusterID and Partitions go into the manifest; a restore holds the second
+	// against the target's.
+	ClusterID  uint64
+	Partitions uint32
+	// ChunkBytes is the size at which a chunk file ends, 4 KiB to 1 GiB, default
+	// 16 MiB. A chunk can exceed it by one entry.
+	ChunkBytes int64
+	// Slice is the longest time between two yields, default 1 ms.
+	Slice time.Duration
+	// Incremental allows a copy of only what changed since the newest usable
+	// checkpoint, when that is at most MaxAge old and its chain is shorter than
+	// MaxDepth (default 6). MaxAge must be less than the time for which the source
+	// keeps tombstones and expired entries; 0 forbids incremental copies.
+	Incremental bool
+	MaxAge      time.Duration
+	MaxDepth    int
+	// Progress is kept up to date while the copy is made; may be nil.
+	Progress *Progress
+	// Now is the clock, default time.Now.
+	Now func() time.Time
+}
+
+// Progress counts what a running Create has done. All fields may be read at any time.
+type Progress struct {
+	Entries  atomic.Uint64 // copied
+	RawBytes atomic.Uint64 // copied, before compression
+	Bytes    atomic.Int64  // written
+	Chunks   atomic.Uint32 // finished
+	Decree   atomic.Uint64 // being copied, 0 until pinned
+}
+
+// EnsureDefaults fills in the defaults.
+func (o *CreateOptions) EnsureDefaults() {
+	if o.ChunkBytes == 0 {
+		o.ChunkBytes = 16 << 20
+	}
+	if o.Slice == 0 {
+		o.Slice = time.Millisecond
+	}
+	if o.MaxDepth == 0 {
+		o.MaxDepth = 6
+	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+// Validate says what is wrong with the options.
+func (o *CreateOptions) Validate() error {
+	switch {
+	case o.ChunkBytes < 4<<10 || o.ChunkBytes > 1<<30:
+		return fmt.Errorf("chunk size of %d bytes is not within 4 KiB and 1 GiB", o.ChunkBytes)
+	case o.Slice < 0:
+		return fmt.Errorf("slice of %v is negative", o.Slice)
+	case o.MaxDepth < 0 || o.MaxDepth > 1000:
+		return fmt.Errorf("chain depth of %d is not within 0 and 1000", o.MaxDepth)
+	case o.MaxAge < 0:
+		return fmt.Errorf("age of %v is negative", o.MaxAge)
+	}
+	return nil
+}
+
+// Create copies src at its applied decree. If a usable checkpoint at that very
+// decree exists it is returned and nothing is written. On an error nothing new
+// can be listed or restored.
+func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptions) (*Manifest, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	partition := src.ID()
+	if err := s.Clean(partition); err != nil {
+		return nil, err
+	}
+	decree, term, release, err := src.PinApplied()
+	if err != nil {
+		return nil, fmt.Errorf("pin partition %d: %w", partition, err)
+	}
+	defer release()
+	if decree == 0 {
+		return nil, ErrNothingApplied
+	}
+	o.Progress.Decree.Store(decree)
+	if chain, err := s.chain(partition, decree); err == nil {
+		return chain[len(chain)-1], nil
+	}
+	c := &creation{
+		store: s, src: src, o: o, slices: newSlicer(ctx, turn, o.Slice),
+		m: &Manifest{
+			FormatVersion: FormatVersion, ClusterID: o.ClusterID, Partition: partition, Partitions: o.Partitions,
+			Decree: decree, Term: term, Created: o.Now().UTC(), Chunks: []Chunk{},
+		},
+	}
+	if err := c.chooseParent(); err != nil {
+		return nil, err
+	}
+	if err := c.run(); err != nil {
+		return nil, fmt.Errorf("checkpoint partition %d at decree %d: %w", partition, decree, err)
+	}
+	return c.m, nil
+}
+
+// creation is one run of Create.
+type creation struct {
+	store  *Store
+	src    Source
+	o      CreateOptions
+	slices *slicer
+	m      *Manifest
+	dir    string // temporary folder
+
+	txn    *badger.Txn
+	enc    *zstd.Encoder
+	w      *chunkWriter
+	resume []byte // first key not yet copied
+	entry  Entry
+}
+
+// chooseParent makes the copy incremental if the options allow it and a usable
+// parent exists.
+func (c *creation) chooseParent() error {
+	if !c.o.Incremental || c.o.MaxAge == 0 || c.o.MaxDepth == 0 {
+		return nil
+	}
+	parent, err := c.store.Latest(c.m.Partition)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	age := c.m.Created.Sub(parent.Created)
+	if age < 0 || age > c.o.MaxAge || parent.Depth >= c.o.MaxDepth || parent.Decree >= c.m.Decree ||
+		parent.ClusterID != c.m.ClusterID || parent.Partitions != c.m.Partitions {
+		return nil
+	}
+	c.m.Parent, c.m.ParentCRC, c.m.Depth = parent.Decree, parent.CRC, parent.Depth+1
+	return nil
+}
+
+// run writes everything under a temporary name, and gives it its name last.
+func (c *creation) run() (err error) {
+	fs, home := c.store.fs, c.store.partitionDir(c.m.Partition)
+	if err := c.slices.await(func() error { return mkdirSynced(fs, home) }); err != nil {
+		return err
+	}
+	c.dir = fs.PathJoin(home, tempPrefix+decreeName(c.m.Decree))
+	if err := fs.MkdirAll(c.dir, 0o755); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			// What cannot be removed now is removed by the next Clean.
+			_ = fs.RemoveAll(c.dir)
+		}
+	}()
+	if err := c.copyAll(); err != nil {
+		return err
+	}
+	if err := c.writeManifest(); err != nil {
+		return err
+	}
+	if err := c.readBack(); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	return c.publish(home)
+}
+
+// publish renames the finished folder. A damaged checkpoint in its place goes first.
+func (c *creation) publish(home string) error {
+	fs := c.store.fs
+	final := c.store.dir(c.m.Partition, c.m.Decree)
+	return c.slices.await(func() error {
+		if _, err := fs.Stat(final); err == nil {
+			damaged := fs.PathJoin(home, tempPrefix+"damaged-"+decreeName(c.m.Decree))
+			if err := fs.Rename(final, damaged); err != nil {
+				return fmt.Errorf("move the damaged checkpoint away: %w", err)
+			}
+			if err := fs.RemoveAll(damaged); err != nil {
+				return fmt.Errorf("remove the damaged checkpoint: %w", err)
+			}
+		}
+		if err := fs.Rename(c.dir, final); err != nil {
+			return fmt.Errorf("give the checkpoint its name: %w", err)
+		}
+		return syncDir(fs, home)
+	})
+}
+
+// copyAll writes the chunks. Each chunk has its own iterator, so that tables
+// and memtables which the database has replaced are held for one chunk's time only.
+func (c *creation) copyAll() error {
+	var err error
+	if c.enc, err = newEncoder(); err != nil {
+		return fmt.Errorf("make compressor: %w", err)
+	}
+	defer c.enc.Close()
+	c.w = newChunkWriter(c.enc, func(n int) error {
+		c.o.Progress.Bytes.Add(int64(n))
+		return c.slices.piece(n)
+	})
+	// The transaction reads above the decree on purpose: badger would skip newer
+	// versions in a loop of unbounded length, here each of them is a step.
+	c.txn = c.src.DB().NewTransactionAt(math.MaxUint64, false)
+	defer c.txn.Discard()
+	for more := true; more; {
+		if more, err = c.copyChunk(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyChunk writes one chunk and tells whether entries are left. Nothing is
+// written when none is.
+func (c *creation) copyChunk() (more bool, err error) {
+	it := c.txn.NewIterator(badger.IteratorOptions{AllVersions: true, SinceTs: c.m.Parent})
+	defer it.Close()
+	it.Seek(c.resume)
+	found, err := c.findNext(it)
+	if err != nil || !found {
+		return false, err
+	}
+	if len(c.m.Chunks) >= maxChunks {
+		return false, fmt.Errorf("more than %d chunks", maxChunks)
+	}
+	id := chunkID{c.m.Partition, c.m.Decree, uint32(len(c.m.Chunks) + 1)}
+	f, err := c.createFile(id.name())
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := c.w.reset(f, id); err != nil {
+		return false, fmt.Errorf("write chunk %s: %w", id.name(), err)
+	}
+	chunk := Chunk{Name: id.name()}
+	for found && c.w.estimate() < c.o.ChunkBytes {
+		if chunk.First == nil {
+			chunk.First = it.Item().KeyCopy(nil)
+		}
+		if err := c.copyItem(it.Item()); err != nil {
+			return false, fmt.Errorf("write chunk %s: %w", id.name(), err)
+		}
+		if found, err = c.findNext(it); err != nil {
+			return false, err
+		}
+	}
+	chunk.Last = bytes.Clone(c.w.lastK)
+	if err := c.finishChunk(f, &chunk); err != nil {
+		return false, err
+	}
+	if found {
+		c.resume = it.Item().KeyCopy(c.resume)
+	}
+	return found, nil
+}
+
+// findNext moves it to the next item to copy: the newest version at or below
+// the decree of a key not yet copied in this chunk.
+func (c *creation) findNext(it *badger.Iterator) (bool, error) {
+	for ; it.Valid(); it.Next() {
+		if err := c.slices.step(); err != nil {
+			return false, err
+		}
+		item := it.Item()
+		if item.Version() > c.m.Decree || bytes.Equal(item.Key(), c.entry.Key) {
+			continue
+		}
+		if c.m.Full() && item.IsDeletedOrExpired() {
+			// Older versions of the key are hidden by this one.
+			c.entry.Key = append(c.entry.Key[:0], item.Key()...)
+			continue
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+func (c *creation) copyItem(item *badger.Item) error {
+	e := &c.entry
+	e.Kind, e.UserMeta, e.Version, e.ExpiresAt = Put, item.UserMeta(), item.Version(), item.ExpiresAt()
+	e.Key = append(e.Key[:0], item.Key()...)
+	if item.IsDeletedOrExpired() {
+		e.Kind, e.Value, e.ExpiresAt = Delete, nil, 0
+		c.m.Deletes++
+		return c.add()
+	}
+	return item.Value(func(v []byte) error {
+		e.Value = v
+		err := c.add()
+		e.Value = nil
+		return err
+	})
+}
+
+func (c *creation) add() error {
+	c.o.Progress.Entries.Add(1)
+	before := c.w.rawSize
+	err := c.w.add(&c.entry)
+	c.o.Progress.RawBytes.Add(c.w.rawSize - before)
+	return err
+}
+
+func (c *creation) finishChunk(f vfs.File, chunk *Chunk) error {
+	if err := c.w.finish(); err != nil {
+		return fmt.Errorf("write chunk %s: %w", chunk.Name, err)
+	}
+	if err := c.slices.await(f.Sync); err != nil {
+		return fmt.Errorf("sync chunk %s: %w", chunk.Name, err)
+	}
+	chunk.Size, chunk.CRC32C = c.w.size, crcString(c.w.crc)
+	chunk.Entries, chunk.RawBytes = c.w.entries, c.w.rawSize
+	c.m.Chunks = append(c.m.Chunks, *chunk)
+	c.m.Bytes += chunk.Size
+	c.m.Entries += chunk.Entries
+	c.m.RawBytes += chunk.RawBytes
+	c.o.Progress.Chunks.Add(1)
+	return nil
+}
+
+// createFile opens a new file whose bytes go to the disk as they are written,
+// not all at once when it is synced: a burst would delay the log's syncs.
+func (c *creation) createFile(name string) (vfs.File, error) {
+	f, err := c.store.fs.Create(c.store.fs.PathJoin(c.dir, name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("make file: %w", err)
+	}
+	return vfs.NewSyncingFile(f, vfs.SyncingFileOptions{NoSyncOnClose: true, BytesPerSync: 512 << 10}), nil
+}
+
+func (c *creation) writeManifest() error {
+	b, err := c.m.encode()
+	if err != nil {
+		return err
+	}
+	f, err := c.createFile(manifestName)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return errors.Join(fmt.Errorf("write manifest: %w", err), f.Close())
+	}
+	if err := c.slices.await(f.Sync); err != nil {
+		return errors.Join(fmt.Errorf("sync manifest: %w", err), f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("close manifest: %w", err)
+	}
+	return c.slices.await(func() error { return syncDir(c.store.fs, c.dir) })
+}
+
+// readBack holds the files' bytes against the checksums taken while they were written.
+func (c *creation) readBack() error {
+	m, err := readManifest(c.store.fs, c.dir)
+	if err != nil {
+		return err
+	}
+	if m.CRC != c.m.CRC {
+		return fmt.Errorf("manifest has checksum %s, not %s", m.CRC, c.m.CRC)
+	}
+	buf := make([]byte, 256<<10)
+	for i := range m.Chunks {
+		if err := c.readBackChunk(&m.Chunks[i], buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *creation) readBackChunk(chunk *Chunk, buf []byte) error {
+	path := c.store.fs.PathJoin(c.dir, chunk.Name)
+	f, err := c.store.fs.Open(path)
+	if err != nil {
+		return fmt.Errorf("open chunk: %w", err)
+	}
+	defer f.Close()
+	var crc uint32
+	var size int64
+	for {
+		n, err := f.Read(buf)
+		crc = crc32.Update(crc, castagnoli, buf[:n])
+		size += int64(n)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read chunk %s: %w", chunk.Name, err)
+		}
+		if err := c.slices.piece(n); err != nil {
+			return err
+		}
+	}
+	if size != chunk.Size || crcString(crc) != chunk.CRC32C {
+		return &CorruptError{Path: path, Reason: "what was read differs from what was written"}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package checkpoint
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Retention says which checkpoints of a partition stay.
+type Retention struct {
+	// KeepLast is how many of the newest usable checkpoints stay, default 3, at least 1.
+	KeepLast int
+	// KeepFor keeps whatever is younger, default 0: the count alone decides.
+	KeepFor time.Duration
+}
+
+// EnsureDefaults fills in the defaults.
+func (r *Retention) EnsureDefaults() {
+	if r.KeepLast == 0 {
+		r.KeepLast = 3
+	}
+}
+
+// Validate says what is wrong with the retention.
+func (r *Retention) Validate() error {
+	if r.KeepLast < 1 || r.KeepFor < 0 {
+		return fmt.Errorf("keep the last %d and for %v: at least one must stay, for a time that is not negative", r.KeepLast, r.KeepFor)
+	}
+	return nil
+}
+
+// Obsolete returns those of infos (one partition's, as List returns them) that
+// r lets go, oldest first. A usable checkpoint is one whose whole chain is
+// usable. The newest usable one and every ancestor of one that stays always
+// stay; damaged ones go as soon as a newer usable one exists.
+func (r Retention) Obsolete(infos []Info, now time.Time) []Info {
+	byDecree := make(map[uint64]*Manifest, len(infos))
+	for _, info := range infos {
+		if info.Err == nil {
+			byDecree[info.Decree] = info.Manifest
+		}
+	}
+	stay := make(map[uint64]bool)
+	usable, newestUsable := 0, -1
+	for i := len(infos) - 1; i >= 0; i-- {
+		chain := ancestry(byDecree, infos[i].Decree)
+		if chain == nil {
+			continue
+		}
+		if usable == 0 {
+			newestUsable = i
+		}
+		usable++
+		if usable <= max(1, r.KeepLast) || now.Sub(infos[i].Manifest.Created) < r.KeepFor {
+			for _, decree := range chain {
+				stay[decree] = true
+			}
+		}
+	}
+	var obsolete []Info
+	for i, info := range infos {
+		unreadable := info.Err != nil && !info.damaged()
+		if i < newestUsable && !stay[info.Decree] && !unreadable {
+			obsolete = append(obsolete, info)
+		}
+	}
+	return obsolete
+}
+
+// ancestry returns the decrees of a checkpoint's chain, itself included; nil if it is broken.
+func ancestry(byDecree map[uint64]*Manifest, decree uint64) []uint64 {
+	var chain []uint64
+	m := byDecree[decree]
+	for m != nil {
+		chain = append(chain, m.Decree)
+		if m.Full() {
+			return chain
+		}
+		parent := byDecree[m.Parent]
+		if parent == nil || parent.CRC != m.ParentCRC {
+			return nil
+		}
+		m = parent
+	}
+	return nil
+}
+
+// Prune removes the partition's obsolete checkpoints and returns their decrees.
+// turn may be nil.
+func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retention, now time.Time) ([]uint64, error) {
+	r.EnsureDefaults()
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if err := s.Clean(partition); err != nil {
+		return nil, err
+	}
+	infos, err := s.List(partition)
+	if err != nil {
+		return nil, err
+	}
+	var removed []uint64
+	obsolete := r.Obsolete(infos, now)
+	// Children go before their parents, so that an interruption leaves no broken chain.
+	for i := len(obsolete) - 1; i >= 0; i-- {
+		if err := s.remove(ctx, turn, obsolete[i]); err != nil {
+			return removed, err
+		}
+		removed = append(removed, obsolete[i].Decree)
+	}
+	return removed, nil
+}
+
+// Remove removes one checkpoint: ErrLastGood for the partition's only usable
+// one, ErrNeeded for one that another builds on. turn may be nil.
+func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree uint64) error {
+	infos, err := s.List(partition)
+	if err != nil {
+		return err
+	}
+	var target *Info
+	others := make(map[uint64]*Manifest)
+	for i := range infos {
+		if infos[i].Decree == decree {
+			target = &infos[i]
+		} else if infos[i].Err == nil {
+			others[infos[i].Decree] = infos[i].Manifest
+		}
+	}
+	if target == nil {
+		return fmt.Errorf("partition %d, decree %d: %w", partition, decree, ErrNotFound)
+	}
+	usable := false
+	for other, m := range others {
+		if m.Parent == decree {
+			return fmt.Errorf("%w: decree %d", ErrNeeded, other)
+		}
+		usable = usable || ancestry(others, other) != nil
+	}
+	if target.Err == nil && !usable {
+		return ErrLastGood
+	}
+	return s.remove(ctx, turn, *target)
+}
+
+// remove takes the name away first, durably, and then the files one by one.
+func (s *Store) remove(ctx context.Context, turn Turn, info Info) error {
+	home := s.partitionDir(info.Partition)
+	gone := s.fs.PathJoin(home, tempPrefix+"removed-"+decreeName(info.Decree))
+	slices := newSlicer(ctx, turn, time.Millisecond)
+	err := slices.await(func() error {
+		if err := s.fs.Rename(info.Path, gone); err != nil {
+			return err
+		}
+		return syncDir(s.fs, home)
+	})
+	if err != nil {
+		return fmt.Errorf("take away the name of checkpoint %s: %w", info.Path, err)
+	}
+	names, err := s.list(gone)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := slices.yield(); err != nil {
+			return err
+		}
+		if err := s.fs.RemoveAll(s.fs.PathJoin(gone, name)); err != nil {
+			return fmt.Errorf("remove chunk of checkpoint %s: %w", info.Path, err)
+		}
+	}
+	if err := s.fs.Remove(gone); err != nil {
+		return fmt.Errorf("remove folder of checkpoint %s: %w", info.Path, err)
+	}
+	return nil
+}

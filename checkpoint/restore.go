@@ -1,0 +1,207 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/ristretto/v2/z"
+)
+
+// Errors of Restore.
+var (
+	ErrNotEmpty        = errors.New("the folder to restore into is not empty")
+	ErrOtherPartitions = errors.New("the checkpoint was taken with another number of partitions")
+)
+
+// RestoredState is what a replica needs to know to start from a restored database.
+type RestoredState struct {
+	ClusterID  uint64 `json:"cluster_id"` // the data came from
+	Partition  uint32 `json:"partition"`
+	Partitions uint32 `json:"partitions"`
+	Decree     uint64 `json:"decree"` // the database is exactly at this decree
+	Term       uint64 `json:"term"`   // of that decree
+	Entries    uint64 `json:"entries"`
+}
+
+// RestoreOptions are the options of Store.Restore.
+type RestoreOptions struct {
+	// Partitions, when not 0, must be the manifest's.
+	Partitions uint32
+	// DBName is the name of the database's folder within the replica's, default "db".
+	DBName string
+	// DBOptions gives the options with which the database is written; default:
+	// badger's, without a log, with values below 1 MiB beside their keys.
+	DBOptions func(dir string) badger.Options
+	// Finish completes the replica's folder, for instance with an empty log that
+	// starts after the decree. The folder still has a temporary name; its files
+	// are synced afterwards. May be nil.
+	Finish func(replicaDir string, state RestoredState) error
+	// Progress counts restored entries and raw bytes; may be nil.
+	Progress *Progress
+}
+
+// EnsureDefaults fills in the defaults.
+func (o *RestoreOptions) EnsureDefaults() {
+	if o.DBName == "" {
+		o.DBName = "db"
+	}
+	if o.DBOptions == nil {
+		o.DBOptions = func(dir string) badger.Options {
+			return badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(false).
+				WithValueThreshold(1 << 20).WithMetricsEnabled(false)
+		}
+	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+}
+
+// Restore makes the replica's folder replicaDir, which must not exist or be
+// empty, from the checkpoint and its ancestors. Everything is written beside it
+// under the name replicaDir + ".restoring" and renamed when it is complete and
+// synced; a leftover of an interrupted restore is replaced. turn may be nil.
+//
+// The target is on the real file system, whatever the store's is: badger knows
+// no other.
+func (s *Store) Restore(ctx context.Context, turn Turn, partition uint32, decree uint64, replicaDir string, o RestoreOptions) (RestoredState, error) {
+	o.EnsureDefaults()
+	if err := checkEmpty(replicaDir); err != nil {
+		return RestoredState{}, err
+	}
+	r, err := s.Open(ctx, turn, partition, decree)
+	if err != nil {
+		return RestoredState{}, fmt.Errorf("open checkpoint: %w", err)
+	}
+	defer r.Close()
+	m := r.Manifest()
+	if o.Partitions != 0 && m.Partitions != 0 && o.Partitions != m.Partitions {
+		return RestoredState{}, fmt.Errorf("%w: %d, not %d", ErrOtherPartitions, m.Partitions, o.Partitions)
+	}
+	state := RestoredState{ClusterID: m.ClusterID, Partition: partition, Partitions: m.Partitions, Decree: m.Decree, Term: m.Term}
+	work := replicaDir + ".restoring"
+	if err := os.RemoveAll(work); err != nil {
+		return RestoredState{}, fmt.Errorf("remove the leftover of an interrupted restore: %w", err)
+	}
+	err = restoreInto(work, r, &state, &o)
+	if err == nil {
+		err = publishRestored(work, replicaDir)
+	}
+	if err != nil {
+		return RestoredState{}, errors.Join(
+			fmt.Errorf("restore partition %d at decree %d: %w", partition, decree, err), os.RemoveAll(work))
+	}
+	return state, nil
+}
+
+func checkEmpty(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look at the folder to restore into: %w", err)
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+	}
+	return nil
+}
+
+func restoreInto(work string, r *Reader, state *RestoredState, o *RestoreOptions) error {
+	dbDir := filepath.Join(work, o.DBName)
+	if err := os.MkdirAll(dbDir, 0o755); err != nil {
+		return err
+	}
+	db, err := badger.OpenManaged(o.DBOptions(dbDir))
+	if err != nil {
+		return fmt.Errorf("make database: %w", err)
+	}
+	err = load(db, r, state, o.Progress)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if o.Finish == nil {
+		return nil
+	}
+	if err := o.Finish(work, *state); err != nil {
+		return fmt.Errorf("complete the replica's folder: %w", err)
+	}
+	return nil
+}
+
+// load writes the entries straight into sorted tables, each with its version.
+func load(db *badger.DB, r *Reader, state *RestoredState, progress *Progress) (err error) {
+	sw := db.NewStreamWriter()
+	if err := sw.Prepare(); err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
+	finished := false
+	defer func() {
+		if !finished {
+			sw.Cancel()
+		}
+	}()
+	const batchBytes = 1 << 20
+	buf := z.NewBuffer(2*batchBytes, "checkpoint restore")
+	defer func() { err = errors.Join(err, buf.Release()) }()
+	kv := &pb.KV{UserMeta: make([]byte, 1), StreamId: 1}
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		kv.Key, kv.Value, kv.UserMeta[0], kv.Version, kv.ExpiresAt = e.Key, e.Value, e.UserMeta, e.Version, e.ExpiresAt
+		badger.KVToBuffer(kv, buf)
+		state.Entries++
+		progress.Entries.Add(1)
+		progress.RawBytes.Add(uint64(len(e.Key) + len(e.Value)))
+		if buf.LenNoPadding() >= batchBytes {
+			if err := sw.Write(buf); err != nil {
+				return fmt.Errorf("write entries: %w", err)
+			}
+			buf.Reset()
+		}
+	}
+	if err := sw.Write(buf); err != nil {
+		return fmt.Errorf("write entries: %w", err)
+	}
+	finished = true
+	if err := sw.Flush(); err != nil {
+		return fmt.Errorf("finish database: %w", err)
+	}
+	return nil
+}
+
+// publishRestored syncs everything below work and gives it its name.
+func publishRestored(work, replicaDir string) error {
+	err := filepath.WalkDir(work, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return syncDir(vfs.Default, path)
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
+	if err != nil {
+		return fmt.Errorf("sync the replica's folder: %w", err)
+	}
+	if err := os.Remove(replicaDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make way for the replica's folder: %w", err)
+	}
+	if err := os.Rename(work, replicaDir); err != nil {
+		return fmt.Errorf("give the replica's folder its name: %w", err)
+	}
+	return syncDir(vfs.Default, filepath.Dir(replicaDir))
+}
