@@ -22,9 +22,11 @@ var ErrNothingApplied = errors.New("nothing has been applied to the partition ye
 // Source is the partition to copy.
 type Source interface {
 	ID() uint32
-	// PinApplied returns the applied decree and its term, and keeps every entry
-	// visible at that decree from being discarded until release is called.
-	PinApplied() (decree, term uint64, release func(), err error)
+	// PinApplied returns the applied decree, and keeps every entry visible at that
+	// decree from being discarded until release is called.
+	PinApplied() (decree uint64, release func(), err error)
+	// Term is the Raft term of a decree that was just pinned.
+	Term(decree uint64) (uint64, error)
 	// DB is the partition's database, in managed mode with version = decree.
 	DB() *badger.DB
 }
@@ -108,13 +110,17 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 	if err := s.Clean(partition); err != nil {
 		return nil, err
 	}
-	decree, term, release, err := src.PinApplied()
+	decree, release, err := src.PinApplied()
 	if err != nil {
 		return nil, fmt.Errorf("pin partition %d: %w", partition, err)
 	}
 	defer release()
 	if decree == 0 {
 		return nil, ErrNothingApplied
+	}
+	term, err := src.Term(decree)
+	if err != nil {
+		return nil, fmt.Errorf("term of decree %d of partition %d: %w", decree, partition, err)
 	}
 	o.Progress.Decree.Store(decree)
 	if chain, err := s.chain(partition, decree); err == nil {

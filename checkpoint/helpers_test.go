@@ -18,7 +18,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	// ants starts goroutines of its own when it is imported.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 // fewerChecks shortens an expensive property test outside stress runs.
@@ -77,12 +78,14 @@ func newSource(t tb, id uint32) *source {
 func (s *source) ID() uint32     { return s.id }
 func (s *source) DB() *badger.DB { return s.db }
 
-func (s *source) PinApplied() (uint64, uint64, func(), error) {
+func (s *source) Term(uint64) (uint64, error) { return s.term, nil }
+
+func (s *source) PinApplied() (uint64, func(), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pins++
 	var once sync.Once
-	return s.applied, s.term, func() {
+	return s.applied, func() {
 		once.Do(func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -1,0 +1,143 @@
+package checkpoint
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// PartitionStatus says how one partition's checkpoints are doing.
+type PartitionStatus struct {
+	Partition uint32 `json:"partition"`
+	// Queued counts on-demand jobs that have not ended, the running one included.
+	Queued int `json:"queued"`
+	// Running describes the copy being made; nil when none is.
+	Running *RunStatus `json:"running,omitempty"`
+	// Last is the newest good checkpoint; nil when there is none.
+	Last *Summary `json:"last,omitempty"`
+	// Failures counts failed attempts since the start.
+	Failures uint64 `json:"failures"`
+	// LastError is why the newest attempt failed; empty after a success.
+	LastError string `json:"last_error,omitempty"`
+}
+
+// RunStatus is the progress of a running copy.
+type RunStatus struct {
+	Started  time.Time `json:"started"`
+	Decree   uint64    `json:"decree"`
+	Entries  uint64    `json:"entries"`
+	RawBytes uint64    `json:"raw_bytes"`
+	Bytes    int64     `json:"bytes"`
+	// ExpectedRawBytes is an estimate of RawBytes at the end, from the newest full
+	// checkpoint; 0 when there is none.
+	ExpectedRawBytes uint64 `json:"expected_raw_bytes"`
+}
+
+// Summary is the short form of a manifest.
+type Summary struct {
+	Decree   uint64    `json:"decree"`
+	Parent   uint64    `json:"parent"`
+	Created  time.Time `json:"created"`
+	Entries  uint64    `json:"entries"`
+	RawBytes uint64    `json:"raw_bytes"`
+	Bytes    int64     `json:"bytes"`
+	// Seconds is how long it took; 0 for one made before the start.
+	Seconds float64 `json:"seconds"`
+}
+
+func summary(m *Manifest) *Summary {
+	return &Summary{Decree: m.Decree, Parent: m.Parent, Created: m.Created,
+		Entries: m.Entries, RawBytes: m.RawBytes, Bytes: m.Bytes}
+}
+
+// Status describes all partitions, in the order of the sources.
+func (s *Service) Status() []PartitionStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]PartitionStatus, len(s.order))
+	for i, p := range s.order {
+		st := p.state
+		if st.Last != nil {
+			last := *st.Last
+			st.Last = &last
+		}
+		if p.run != nil {
+			st.Running = &RunStatus{
+				Started: p.begun, Decree: p.run.Decree.Load(), Entries: p.run.Entries.Load(),
+				RawBytes: p.run.RawBytes.Load(), Bytes: p.run.Bytes.Load(),
+			}
+			if st.Last != nil && st.Last.Parent == 0 {
+				st.Running.ExpectedRawBytes = st.Last.RawBytes
+			}
+		}
+		out[i] = st
+	}
+	return out
+}
+
+// metrics of one service.
+type metrics struct {
+	duration prometheus.Histogram
+	done     prometheus.Counter
+	failures prometheus.Counter
+	bytes    prometheus.Counter
+	pruned   prometheus.Counter
+}
+
+func newMetrics(s *Service, reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "replicanode_checkpoint_" + name, Help: help})
+	}
+	m := &metrics{
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "replicanode_checkpoint_duration_seconds",
+			Help: "How long successful checkpoints of one partition took.", Buckets: prometheus.ExponentialBuckets(0.01, 3, 12)}),
+		done:     counter("created_total", "Checkpoints made."),
+		failures: counter("failures_total", "Attempts to make a checkpoint that failed."),
+		bytes:    counter("bytes_total", "Bytes of checkpoint chunks written."),
+		pruned:   counter("pruned_total", "Checkpoints removed because the retention let them go."),
+	}
+	if reg != nil {
+		reg.MustRegister(m.duration, m.done, m.failures, m.bytes, m.pruned, newCollector(s))
+	}
+	return m
+}
+
+// collector reports gauges from the service's state when it is asked.
+type collector struct {
+	s       *Service
+	age     *prometheus.Desc
+	running *prometheus.Desc
+}
+
+func newCollector(s *Service) *collector {
+	return &collector{
+		s: s,
+		age: prometheus.NewDesc("replicanode_checkpoint_last_success_age_seconds",
+			"Age of the partition's newest good checkpoint; +Inf when there is none.", []string{"partition"}, nil),
+		running: prometheus.NewDesc("replicanode_checkpoint_running", "Checkpoints being made.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.age
+	ch <- c.running
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	now, running := c.s.o.Create.Now(), 0
+	for _, st := range c.s.Status() {
+		age := math.Inf(1)
+		if st.Last != nil {
+			age = now.Sub(st.Last.Created).Seconds()
+		}
+		if st.Running != nil {
+			running++
+		}
+		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, strconv.FormatUint(uint64(st.Partition), 10))
+	}
+	ch <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, float64(running))
+}
