@@ -1,0 +1,72 @@
+package plog
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+var (
+	// ErrCompacted is returned for a decree that was released, or replaced by a snapshot (Reset).
+	ErrCompacted = errors.New("plog: decree is already released")
+	// ErrUnavailable is returned for a decree that the log does not hold (yet).
+	ErrUnavailable = errors.New("plog: decree is not in the log")
+	// ErrClosed is returned by every call after Close, and by Append after the Syncer was stopped.
+	ErrClosed = errors.New("plog: closed")
+	// ErrDiskFull says that there was no room to write. Nothing of the failed batch, nor of any batch appended
+	// after it and not yet durable, is in the log, and the log stays usable: append again once space was freed.
+	ErrDiskFull = errors.New("plog: disk full")
+	// ErrFailed wraps the reason why a log is dead: a write or a sync failed. It is never retried.
+	ErrFailed = errors.New("plog: log failed")
+	// ErrOrder is returned by Append for entries that are not contiguous, start beyond LastIndex+1, or whose terms go back.
+	ErrOrder = errors.New("plog: entries out of order")
+	// ErrCommitted is returned by Append for entries that would replace a committed one.
+	ErrCommitted = errors.New("plog: a committed decree cannot be replaced")
+	// ErrTooLarge is returned by Append for a batch above MaxBatchBytes.
+	ErrTooLarge = errors.New("plog: batch too large")
+	// ErrBacklog is returned by Append while more than Options.MaxPendingBytes wait for the disk.
+	ErrBacklog = errors.New("plog: too much waits for the disk")
+	// ErrVersion is returned by Open for a folder written by a newer format.
+	ErrVersion = errors.New("plog: unknown format version")
+)
+
+// Kind says what is wrong at a damaged place.
+type Kind string
+
+// The kinds of damage.
+const (
+	KindManifest         Kind = "manifest"          // the manifest is unreadable or contradicts itself
+	KindManifestMissing  Kind = "manifest_missing"  // there are segments, but no manifest
+	KindManifestStale    Kind = "manifest_stale"    // the manifest is older than a segment
+	KindPartition        Kind = "partition"         // the folder belongs to another partition
+	KindSegmentMissing   Kind = "segment_missing"   // a segment named by the manifest is not there
+	KindSegmentHeader    Kind = "segment_header"    // the first bytes of a segment are not those of this segment
+	KindSegmentTruncated Kind = "segment_truncated" // a segment is shorter than what was synced into it
+	KindFrame            Kind = "frame"             // a frame header does not match its checksum or place
+	KindLink             Kind = "link"              // a frame does not follow the frame before it
+	KindRecord           Kind = "record"            // a record does not match its checksum or place
+	KindOrder            Kind = "order"             // decrees are not contiguous
+)
+
+// ErrCorrupt names a damaged place: bytes which were synced once and are no longer what was written.
+// Use errors.As with a *ErrCorrupt.
+type ErrCorrupt struct {
+	Partition uint32
+	Segment   uint64 // sequence number of the segment, 0 for the manifest
+	Offset    int64  // byte offset in that file
+	Decree    uint64 // first decree that is lost there, 0 when unknown
+	Kind      Kind
+}
+
+// Error implements error.
+func (e *ErrCorrupt) Error() string {
+	return fmt.Sprintf("plog: corrupt %s: partition %d, segment %d, offset %d, decree %d",
+		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)
+}
+
+// isDiskFull tells errors that go away when space is freed from all others.
+func isDiskFull(err error) bool {
+	return vfs.IsNoSpaceError(err) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrDiskFull)
+}

@@ -1,0 +1,238 @@
+package plog
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// zeroChunk is how much of a new segment is written and synced at a time, so that preparing one does not
+// occupy the disk for long while appends wait for it.
+const zeroChunk = 1 << 20
+
+// spare is a released segment file, fully written once.
+type spare struct {
+	name string
+	size int64
+}
+
+// files makes the segment files of one log: the next one is prepared ahead, from a spare when there is one.
+// Its lock is a leaf, never held during a file operation.
+type files struct {
+	fs        vfs.FS
+	dir       string
+	maxSpares int
+
+	mu        sync.Mutex
+	cond      sync.Cond
+	spares    []spare
+	preparing bool
+	next      *segmentFile // prepared for use
+	nextSeq   uint64       // sequence number of next, or of what is being prepared
+	taken     uint64       // highest sequence number in use: its file must not be made again
+	recycled  uint64
+}
+
+// segmentFile is a file ready to be written in place.
+type segmentFile struct {
+	file vfs.File
+	size int64
+}
+
+func newFiles(fsys vfs.FS, dir string, maxSpares int) *files {
+	p := &files{fs: fsys, dir: dir, maxSpares: maxSpares}
+	p.cond.L = &p.mu
+	return p
+}
+
+func (p *files) path(name string) string { return p.fs.PathJoin(p.dir, name) }
+
+// retire adds a file that no manifest names any more.
+func (p *files) retire(name string, size int64) {
+	p.mu.Lock()
+	p.spares = append(p.spares, spare{name, size})
+	p.mu.Unlock()
+}
+
+// trim deletes spares above the limit.
+func (p *files) trim() {
+	for {
+		p.mu.Lock()
+		if len(p.spares) <= p.maxSpares {
+			p.mu.Unlock()
+			return
+		}
+		s := p.spares[0]
+		p.spares = append(p.spares[:0], p.spares[1:]...)
+		p.mu.Unlock()
+		if err := p.fs.Remove(p.path(s.name)); err != nil && !isNotExist(err) {
+			return
+		}
+	}
+}
+
+// prepare makes the file of segment seq ahead of its use. Only one prepare or take runs at a time.
+func (p *files) prepare(seq uint64, size int64) {
+	p.mu.Lock()
+	if p.preparing || p.next != nil || seq <= p.taken {
+		p.mu.Unlock()
+		return
+	}
+	p.preparing, p.nextSeq = true, seq
+	p.mu.Unlock()
+	f, err := p.make(seq, size)
+	p.mu.Lock()
+	p.preparing = false
+	if err == nil {
+		p.next = f
+	}
+	p.cond.Broadcast()
+	p.mu.Unlock()
+}
+
+// take returns the file of segment seq with at least size bytes, made now unless it was prepared.
+func (p *files) take(seq uint64, size int64) (*segmentFile, error) {
+	p.mu.Lock()
+	for p.preparing {
+		p.cond.Wait()
+	}
+	f := p.next
+	p.next = nil
+	prepared := p.nextSeq
+	p.taken = seq
+	p.mu.Unlock()
+	if f != nil && prepared != seq {
+		_ = f.file.Close()
+		p.retire(segmentName(prepared), f.size)
+		f = nil
+	}
+	if f == nil {
+		return p.make(seq, size)
+	}
+	if f.size < size {
+		if err := zero(f.file, f.size, size); err != nil {
+			_ = f.file.Close()
+			p.retire(segmentName(seq), f.size)
+			return nil, fmt.Errorf("extend plog segment %d: %w", seq, err)
+		}
+		f.size = size
+	}
+	return f, nil
+}
+
+// giveBack keeps an unused file for the next take of the same sequence number.
+func (p *files) giveBack(seq uint64, f *segmentFile) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next, p.nextSeq = f, seq
+}
+
+// ready reports whether the next segment is prepared or being prepared.
+func (p *files) ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.preparing || p.next != nil
+}
+
+// stats returns the number of spares and how many segments were made from one.
+func (p *files) stats() (spares int, recycled uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	spares = len(p.spares)
+	if p.next != nil {
+		spares++
+	}
+	return spares, p.recycled
+}
+
+func (p *files) close() {
+	p.mu.Lock()
+	for p.preparing {
+		p.cond.Wait()
+	}
+	f := p.next
+	p.next = nil
+	p.mu.Unlock()
+	if f != nil {
+		_ = f.file.Close()
+	}
+}
+
+// make creates the file of segment seq: written over its whole length and synced under its durable name.
+func (p *files) make(seq uint64, size int64) (*segmentFile, error) {
+	if f, err := p.recycle(seq, size); f != nil || err != nil {
+		return f, err
+	}
+	tmp := p.path(prepareTmpName)
+	f, err := p.fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("create plog segment %d: %w", seq, err)
+	}
+	if err := zero(f, 0, size); err != nil {
+		_ = f.Close()
+		_ = p.fs.Remove(tmp)
+		return nil, fmt.Errorf("fill plog segment %d: %w", seq, err)
+	}
+	if err := p.adopt(tmp, seq); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &segmentFile{file: f, size: size}, nil
+}
+
+// recycle makes the file of segment seq from a spare; nil when there is none large enough.
+func (p *files) recycle(seq uint64, size int64) (*segmentFile, error) {
+	p.mu.Lock()
+	at := -1
+	for i, s := range p.spares {
+		if s.size >= size {
+			at = i
+		}
+	}
+	if at < 0 {
+		p.mu.Unlock()
+		return nil, nil
+	}
+	s := p.spares[at]
+	p.spares = append(p.spares[:at], p.spares[at+1:]...)
+	p.recycled++
+	p.mu.Unlock()
+	name := segmentName(seq)
+	if s.name != name {
+		if err := p.adopt(p.path(s.name), seq); err != nil {
+			return nil, err
+		}
+	}
+	f, err := p.fs.OpenReadWrite(p.path(name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("open recycled plog segment %d: %w", seq, err)
+	}
+	return &segmentFile{file: f, size: s.size}, nil
+}
+
+// adopt gives the file at path the durable name of segment seq.
+func (p *files) adopt(path string, seq uint64) error {
+	if err := p.fs.Rename(path, p.path(segmentName(seq))); err != nil {
+		return fmt.Errorf("name plog segment %d: %w", seq, err)
+	}
+	return syncDir(p.fs, p.dir)
+}
+
+// zero allocates and writes f from byte from to byte to, and syncs it, so that later writes there change no
+// metadata.
+func zero(f vfs.File, from, to int64) error {
+	if err := f.Preallocate(from, to-from); isDiskFull(err) {
+		return err
+	}
+	buf := make([]byte, min(zeroChunk, to-from))
+	for off := from; off < to; off += int64(len(buf)) {
+		if _, err := f.WriteAt(buf[:min(int64(len(buf)), to-off)], off); err != nil {
+			return err
+		}
+		if err := f.SyncData(); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}

@@ -1,0 +1,87 @@
+package plog
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Limits of the format and of Options.
+const (
+	// MaxBatchBytes bounds the encoded size of one Append.
+	MaxBatchBytes = 256 << 20
+	// MinSegmentBytes and MaxSegmentBytes bound Options.SegmentBytes.
+	MinSegmentBytes = 4 << 10
+	MaxSegmentBytes = 1 << 30
+	// maxSegments bounds the manifest.
+	maxSegments = 1 << 20
+)
+
+// Options tune one log. The zero value is usable.
+type Options struct {
+	// FS is where the log lives. Nil: the operating system's files.
+	FS vfs.FS
+	// Syncer writes and syncs. Nil: the log runs one of its own, stopped by Close.
+	Syncer *Syncer
+	// SegmentBytes is the size of a segment file, MinSegmentBytes..MaxSegmentBytes. 0: 16 MiB.
+	// A batch that does not fit gets a larger segment of its own.
+	SegmentBytes int64
+	// CacheBytes bounds the memory for recent entries, beyond those not yet durable. 0: 1 MiB.
+	CacheBytes int64
+	// MaxPendingBytes bounds what may wait for the disk; beyond it Append fails with ErrBacklog. 0: 256 MiB.
+	MaxPendingBytes int64
+	// MaxSpares bounds how many released segments are kept for reuse; the others are deleted. 0: 2, negative: none.
+	MaxSpares int
+	// MaxOpenSegments bounds the sealed segments whose file and index are kept open for random access. 0: 16.
+	MaxOpenSegments int
+	// BallastBytes of disk are held in reserve in the log's folder and given up when the manifest cannot be
+	// written for lack of space, so that Release works on a full disk. 0: none.
+	BallastBytes int64
+	// Logger receives one line per event. Nil: discard.
+	Logger *slog.Logger
+	// Metrics counts, shared by the logs of a node. Nil: not counted.
+	Metrics *Metrics
+}
+
+// EnsureDefaults fills what is zero.
+func (o *Options) EnsureDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 16 << 20
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 1 << 20
+	}
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = 256 << 20
+	}
+	if o.MaxSpares == 0 {
+		o.MaxSpares = 2
+	}
+	if o.MaxOpenSegments == 0 {
+		o.MaxOpenSegments = 16
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate names the first value out of range.
+func (o *Options) Validate() error {
+	switch {
+	case o.SegmentBytes < MinSegmentBytes || o.SegmentBytes > MaxSegmentBytes:
+		return fmt.Errorf("plog: segment bytes %d not in %d..%d", o.SegmentBytes, MinSegmentBytes, MaxSegmentBytes)
+	case o.CacheBytes < 0:
+		return fmt.Errorf("plog: cache bytes %d below 0", o.CacheBytes)
+	case o.MaxPendingBytes < 0:
+		return fmt.Errorf("plog: max pending bytes %d below 0", o.MaxPendingBytes)
+	case o.MaxOpenSegments < 1:
+		return fmt.Errorf("plog: max open segments %d below 1", o.MaxOpenSegments)
+	case o.BallastBytes < 0:
+		return fmt.Errorf("plog: ballast bytes %d below 0", o.BallastBytes)
+	}
+	return nil
+}

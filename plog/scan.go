@@ -1,0 +1,165 @@
+package plog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// scanBuffer is the size of the reads of a scanner.
+const scanBuffer = 1 << 20
+
+// scanner walks the frames of a segment from its start, verifying everything: header, place, chain, order,
+// records and digest. It stops at the first byte that does not continue the log.
+type scanner struct {
+	f    vfs.File
+	key  uint64
+	seq  uint64
+	off  int64 // of the next frame
+	end  int64 // bytes beyond are not read
+	link uint32
+	next uint64 // decree expected next
+	term uint64 // of the decree before
+
+	buf    []byte
+	bufOff int64
+	bufLen int
+}
+
+// frame is a verified frame; bytes is valid until the next call of scan.
+type frame struct {
+	frameHeader
+	off   int64  // of its header
+	bytes []byte // the records
+}
+
+func newScanner(f vfs.File, partition uint32, seq uint64, end int64, first, prevTerm uint64) *scanner {
+	key := segmentKey(partition, seq)
+	return &scanner{f: f, key: key, seq: seq, off: segmentHeaderLen, end: end, link: firstLink(key), next: first, term: prevTerm}
+}
+
+// scan verifies the next frame. kind is empty and err nil when fr is good; a kind says why the log does not go
+// on at s.off; err is a failed read.
+func (s *scanner) scan(fr *frame) (kind Kind, err error) {
+	b, err := s.window(s.off, frameHeaderLen+hardStateLen)
+	if err != nil {
+		return "", err
+	}
+	if !parseFrameHeader(b, s.key, s.off, &fr.frameHeader) {
+		return KindFrame, nil
+	}
+	if fr.link != s.link {
+		return KindLink, nil
+	}
+	n := fr.size() + int(fr.body)
+	if s.off+int64(n) > s.end {
+		return KindSegmentTruncated, nil
+	}
+	if b, err = s.window(s.off, n); err != nil {
+		return "", err
+	}
+	if len(b) < n {
+		return KindSegmentTruncated, nil
+	}
+	if fr.count > 0 && (fr.first != s.next || fr.term < s.term) {
+		return KindOrder, nil
+	}
+	fr.off, fr.bytes = s.off, b[fr.size():n]
+	if !fr.verify(s.key) {
+		return KindRecord, nil
+	}
+	s.off += int64(n)
+	s.link = fr.chain
+	if fr.count > 0 {
+		s.next, s.term = fr.first+uint64(fr.count), fr.term
+	}
+	return "", nil
+}
+
+// verify checks every record of the frame and their digest.
+func (fr *frame) verify(key uint64) bool {
+	var digest uint32
+	b, off, index := fr.bytes, fr.off+int64(fr.size()), fr.first
+	for range fr.count {
+		if len(b) < recordHeaderLen {
+			return false
+		}
+		n := uint64(binary.LittleEndian.Uint32(b[4:])) + recordHeaderLen
+		if n > uint64(len(b)) {
+			return false
+		}
+		crc := binary.LittleEndian.Uint32(b)
+		if crc32.Update(recordSeed(key, off, index, fr.term), castagnoli, b[4:n]) != crc {
+			return false
+		}
+		digest = fold(digest, crc)
+		b, off, index = b[n:], off+int64(n), index+1
+	}
+	return len(b) == 0 && digest == fr.digest
+}
+
+// points appends the index points of the frame to dst.
+func (fr *frame) points(dst []point) []point {
+	b, off := fr.bytes, fr.off+int64(fr.size())
+	for i := range fr.count {
+		if len(dst) == 0 || off-int64(dst[len(dst)-1].off) >= pointSpacing {
+			dst = append(dst, point{index: fr.first + uint64(i), term: fr.term, off: uint32(off), left: fr.count - i})
+		}
+		n := int64(binary.LittleEndian.Uint32(b[4:])) + recordHeaderLen
+		b, off = b[n:], off+n
+	}
+	return dst
+}
+
+// window returns the bytes at off: n of them, or fewer at the end of what may be read.
+func (s *scanner) window(off int64, n int) ([]byte, error) {
+	if off >= s.bufOff && off+int64(n) <= s.bufOff+int64(s.bufLen) {
+		at := int(off - s.bufOff)
+		return s.buf[at : at+n], nil
+	}
+	want := int(max(0, min(s.end-off, int64(max(n, scanBuffer)))))
+	if want > len(s.buf) {
+		s.buf = make([]byte, want)
+	}
+	m, err := s.f.ReadAt(s.buf[:want], off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read plog segment %d at %d: %w", s.seq, off, err)
+	}
+	s.bufOff, s.bufLen = off, m
+	return s.buf[:min(n, m)], nil
+}
+
+// proof looks behind a damaged place at from for a frame that says everything before it was synced. It returns
+// the offset of the first such frame, 0 when there is none.
+func (s *scanner) proof(from int64) (int64, error) {
+	var magic [4]byte
+	binary.LittleEndian.PutUint32(magic[:], frameMagic)
+	const overlap = frameHeaderLen + hardStateLen
+	for off := from + 1; off < s.end; {
+		b, err := s.window(off, int(min(scanBuffer, s.end-off)))
+		if err != nil || len(b) < frameHeaderLen {
+			return 0, err
+		}
+		for at := 0; ; at++ {
+			i := bytes.Index(b[at:], magic[:])
+			if i < 0 {
+				break
+			}
+			at += i
+			var h frameHeader
+			if at >= 4 && parseFrameHeader(b[at-4:], s.key, off+int64(at-4), &h) && h.flags&flagSynced != 0 {
+				return off + int64(at-4), nil
+			}
+		}
+		if int64(len(b)) >= s.end-off || len(b) <= overlap {
+			return 0, nil
+		}
+		off += int64(len(b) - overlap)
+	}
+	return 0, nil
+}

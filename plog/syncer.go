@@ -1,0 +1,185 @@
+package plog
+
+import (
+	"context"
+	"sync"
+)
+
+// SyncerOptions tune a Syncer. The zero value is usable.
+type SyncerOptions struct {
+	// Workers bounds how many logs are written and synced at the same time. 0: 4.
+	Workers int
+}
+
+// EnsureDefaults fills what is zero.
+func (o *SyncerOptions) EnsureDefaults() {
+	if o.Workers <= 0 {
+		o.Workers = 4
+	}
+}
+
+// Syncer writes and syncs the logs of a node: a log with something to write stands in a queue, first come first
+// served, and each turn takes everything appended to it meanwhile.
+type Syncer struct {
+	opts SyncerOptions
+
+	mu      sync.Mutex
+	work    sync.Cond
+	queue   []*Log // ring
+	head, n int
+	jobs    []func()
+	jobCond sync.Cond
+	started bool
+	done    bool
+	wg      sync.WaitGroup
+}
+
+// NewSyncer returns a Syncer; Start it before the logs that use it are appended to.
+func NewSyncer(o SyncerOptions) *Syncer {
+	o.EnsureDefaults()
+	s := &Syncer{opts: o, queue: make([]*Log, 64)}
+	s.work.L, s.jobCond.L = &s.mu, &s.mu
+	return s
+}
+
+func newStartedSyncer() *Syncer {
+	s := NewSyncer(SyncerOptions{Workers: 1})
+	s.start()
+	return s
+}
+
+// Start runs the workers. Appends made before wait for it.
+func (s *Syncer) Start(context.Context) error {
+	s.start()
+	return nil
+}
+
+func (s *Syncer) start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.done {
+		return
+	}
+	s.started = true
+	s.wg.Add(s.opts.Workers + 1)
+	for range s.opts.Workers {
+		go s.worker()
+	}
+	go s.background1()
+}
+
+// Stop writes what was appended and ends the workers. Appends from then on fail with ErrClosed. It waits until
+// ctx ends.
+func (s *Syncer) Stop(ctx context.Context) error {
+	s.halt()
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Syncer) halt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
+	s.work.Broadcast()
+	s.jobCond.Broadcast()
+}
+
+// stop is Stop without a bound.
+func (s *Syncer) stop() {
+	s.halt()
+	s.wg.Wait()
+}
+
+func (s *Syncer) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
+func (s *Syncer) enqueue(l *Log) {
+	s.mu.Lock()
+	s.push(l)
+	s.mu.Unlock()
+	s.work.Signal()
+}
+
+func (s *Syncer) push(l *Log) {
+	if s.n == len(s.queue) {
+		grown := make([]*Log, 2*s.n)
+		for i := range s.n {
+			grown[i] = s.queue[(s.head+i)%s.n]
+		}
+		s.queue, s.head = grown, 0
+	}
+	s.queue[(s.head+s.n)%len(s.queue)] = l
+	s.n++
+}
+
+func (s *Syncer) pop() *Log {
+	l := s.queue[s.head]
+	s.queue[s.head] = nil
+	s.head = (s.head + 1) % len(s.queue)
+	s.n--
+	return l
+}
+
+func (s *Syncer) worker() {
+	defer s.wg.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		for s.n == 0 {
+			if s.done {
+				return
+			}
+			s.work.Wait()
+		}
+		l := s.pop()
+		s.mu.Unlock()
+		again := l.commit()
+		s.mu.Lock()
+		if again {
+			s.push(l)
+		}
+	}
+}
+
+// background has fn run by the one goroutine that prepares and deletes files. False after Stop.
+func (s *Syncer) background(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return false
+	}
+	s.jobs = append(s.jobs, fn)
+	s.jobCond.Signal()
+	return true
+}
+
+func (s *Syncer) background1() {
+	defer s.wg.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		for len(s.jobs) == 0 {
+			if s.done {
+				return
+			}
+			s.jobCond.Wait()
+		}
+		fn := s.jobs[0]
+		s.jobs = append(s.jobs[:0], s.jobs[1:]...)
+		s.mu.Unlock()
+		fn()
+		s.mu.Lock()
+	}
+}
