@@ -2,6 +2,7 @@ package plog
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -211,8 +212,11 @@ func (p *files) recycle(seq uint64, size int64) (*segmentFile, error) {
 	return &segmentFile{file: f, size: s.size}, nil
 }
 
-// adopt gives the file at path the durable name of segment seq.
+// adopt gives the file at path the durable name of segment seq. A spare that has this name is replaced.
 func (p *files) adopt(path string, seq uint64) error {
+	p.mu.Lock()
+	p.spares = slices.DeleteFunc(p.spares, func(s spare) bool { return s.name == segmentName(seq) })
+	p.mu.Unlock()
 	if err := p.fs.Rename(path, p.path(segmentName(seq))); err != nil {
 		return fmt.Errorf("name plog segment %d: %w", seq, err)
 	}

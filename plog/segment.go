@@ -114,13 +114,7 @@ func (l *Log) acquire(s *segment) error {
 	return nil
 }
 
-// release undoes acquire.
-func (l *Log) release(s *segment) {
-	l.mu.Lock()
-	l.releaseLocked(s)
-	l.mu.Unlock()
-}
-
+// releaseLocked undoes acquire. Log.mu is held.
 func (l *Log) releaseLocked(s *segment) {
 	s.refs--
 	if s.refs == 0 && s.dropped {
