@@ -1,6 +1,7 @@
 package threadpool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -13,11 +14,11 @@ var (
 	ErrClosed = errors.New("threadpool: closed")
 	// ErrDeadline is given to a task that was not started by its Deadline.
 	ErrDeadline = errors.New("threadpool: not started before its deadline")
-	// ErrTimeout is the cancellation cause of a task that ran past its Timeout.
-	ErrTimeout = errors.New("threadpool: ran past its timeout")
+	// ErrTimeout is the cancellation cause of a task that ran past its Timeout. It is a context.DeadlineExceeded.
+	ErrTimeout = fmt.Errorf("threadpool: ran past its timeout: %w", context.DeadlineExceeded)
 	// ErrCanceled is given to a task that Handle.Cancel removed before it started, and is the cancellation
-	// cause of a running one.
-	ErrCanceled = errors.New("threadpool: canceled")
+	// cause of a running one. It is a context.Canceled.
+	ErrCanceled = fmt.Errorf("threadpool: task was cancelled: %w", context.Canceled)
 	// ErrCoalesced is returned by Submit, with the twin's Handle, when a waiting task with the same code and
 	// key already stands for the submitted one.
 	ErrCoalesced = errors.New("threadpool: coalesced with a waiting twin")
@@ -32,6 +33,9 @@ var (
 	// ErrNotRunning is returned by a Turn that is used after its task returned.
 	ErrNotRunning = errors.New("threadpool: turn used outside its task")
 )
+
+// errStopped is the cancellation cause of tasks that run when Stop is called.
+var errStopped = fmt.Errorf("%w: %w", ErrClosed, context.Canceled)
 
 // QueueFullError says which bound a submission met.
 type QueueFullError struct {

@@ -68,7 +68,7 @@ func (l CodeLimits) Validate() error {
 type IORate struct {
 	// BytesPerSecond is the budget of both levels together. 0: unlimited. Default 0.
 	BytesPerSecond int64 `json:"bytes_per_second"`
-	// LowFloor is the part of the budget that belongs to Low first, 0.01 to 1; Common owns the rest and either may use
+	// LowFloor is the part of the budget that belongs to Low first, 0.01 to 0.99; Common owns the rest and either may use
 	// what the other leaves. Default 0.1.
 	LowFloor float64 `json:"low_floor"`
 	// Burst is how many unused bytes each level may save up. Default: a tenth of a second of BytesPerSecond,
@@ -91,8 +91,8 @@ func (r IORate) Validate() error {
 	switch {
 	case r.BytesPerSecond < 0 || r.BytesPerSecond > 1<<50:
 		return fmt.Errorf("I/O rate: BytesPerSecond %d is not within 0 and 2^50", r.BytesPerSecond)
-	case math.IsNaN(r.LowFloor) || r.LowFloor < 0.01 || r.LowFloor > 1:
-		return fmt.Errorf("I/O rate: LowFloor %v is not within 0.01 and 1", r.LowFloor)
+	case math.IsNaN(r.LowFloor) || r.LowFloor < 0.01 || r.LowFloor > 0.99:
+		return fmt.Errorf("I/O rate: LowFloor %v is not within 0.01 and 0.99", r.LowFloor)
 	case r.Burst < 1 || r.Burst > 1<<50:
 		return fmt.Errorf("I/O rate: Burst %d is not within 1 and 2^50", r.Burst)
 	}

@@ -1,222 +1,301 @@
-// Package threadpool is a priority pool for long background tasks.
 package threadpool
 
 import (
-	"container/list"
 	"context"
 	"fmt"
-	"runtime/debug"
+	"log/slog"
+	"runtime/pprof"
 	"sync"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
 )
 
-// Pool runs tasks on a fixed number of slots, higher levels first.
+// Pool runs tasks on a bounded number of slots. Create it with New; its methods may be called from any goroutine,
+// tasks included.
 type Pool struct {
-	o       Options
-	ants    *ants.Pool
-	mu      sync.Mutex
-	queues  [levels]list.List
-	busy    map[string]bool
-	free    int
-	next    uint64
-	started bool
-	closed  bool
-	idle    sync.Cond
-	active  int
+	o     Options
+	log   *slog.Logger
+	epoch time.Time
+	ants  *ants.Pool
+	// drain is p.work as a value, so that submitting it allocates nothing.
+	drain func()
+
+	mu sync.Mutex
+	c  core
+	// started and stopping are the pool's phases; idle is closed when a stopping pool has no task left.
+	started  bool
+	stopping bool
+	idle     chan struct{}
+	timer    *time.Timer
+	armed    int64
+	// workers counts the goroutines inside work, calls the Done callbacks outside any of them.
+	workers int
+	calls   int
+	// releaseOnce guards the end of the goroutine supply.
+	releaseOnce sync.Once
+	lastDump    int64
 }
 
-type entry struct {
-	Task
-	id     uint64
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	elem   *list.Element
-	q      *list.List
-}
-
-// New returns a pool that accepts tasks and runs them once Start is called.
+// New returns a pool that takes in tasks at once and runs them when Start is called.
 func New(o Options) (*Pool, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	a, err := ants.NewPool(-1)
-	if err != nil {
-		return nil, fmt.Errorf("create goroutine supply: %w", err)
-	}
-	p := &Pool{o: o, ants: a, free: o.Workers, busy: map[string]bool{}}
-	p.idle.L = &p.mu
+	p := &Pool{o: o, log: o.Logger, epoch: time.Now(), idle: make(chan struct{}), armed: never}
+	p.c.init(&p.o)
+	p.drain = p.work
 	return p, nil
 }
 
-// Start begins to run tasks.
-func (p *Pool) Start(context.Context) error {
+// Start begins to run tasks. It fails if the pool was started or stopped before. ctx bounds only the start.
+func (p *Pool) Start(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// The pool bounds its goroutines itself (slots plus parked tasks), and never waits for one.
+	supply, err := ants.NewPool(-1)
+	if err != nil {
+		return fmt.Errorf("create goroutine supply: %w", err)
+	}
 	p.mu.Lock()
+	if p.started || p.stopping {
+		p.mu.Unlock()
+		supply.Release()
+		return fmt.Errorf("start: %w", ErrClosed)
+	}
 	p.started = true
-	p.dispatch()
-	p.mu.Unlock()
+	p.ants = supply
+	p.timer = time.AfterFunc(time.Hour, p.tick)
+	p.armed = never
+	p.timer.Stop()
+	p.unlock(p.now())
 	return nil
 }
 
-// Stop turns queued tasks away, cancels running ones and waits for them.
-func (p *Pool) Stop(ctx context.Context) error {
-	p.mu.Lock()
-	p.closed = true
-	var out []*entry
-	for i := range p.queues {
-		for p.queues[i].Len() > 0 {
-			out = append(out, p.queues[i].Remove(p.queues[i].Front()).(*entry))
-		}
-	}
-	p.mu.Unlock()
-	for _, e := range out {
-		e.cancel(ErrClosed)
-		if e.Done != nil {
-			e.Done(ErrClosed)
-		}
-	}
-	p.mu.Lock()
-	for p.active > 0 {
-		p.idle.Wait()
-	}
-	p.mu.Unlock()
-	p.ants.Release()
-	return ctx.Err()
-}
+// now is the pool's clock: nanoseconds since it was made.
+func (p *Pool) now() int64 { return int64(time.Since(p.epoch)) }
 
-// Submit queues a task. ctx is the task's context for its whole life.
+// Submit queues a task. ctx is the task's context for its whole life: when it ends, the task is cancelled. The error
+// is ErrInvalidTask, a *QueueFullError, ErrClosed, ErrTooManyCodes, the context's own, or ErrCoalesced, which alone
+// comes with a valid Handle; in all cases but nil Done will not be called.
 func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
-	if t.Run == nil || t.Priority > High {
-		return Handle{}, ErrInvalidTask
+	if err := t.validate(); err != nil {
+		return Handle{}, err
 	}
+	cancelable := ctx.Done() != nil
+	if cancelable && ctx.Err() != nil {
+		return Handle{}, context.Cause(ctx)
+	}
+	now := p.now()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+	c := &p.c
+	if c.closed {
+		p.mu.Unlock()
 		return Handle{}, ErrClosed
 	}
-	q := &p.queues[t.Priority]
-	if q.Len() >= p.o.MaxQueued[t.Priority] {
-		return Handle{}, &QueueFullError{Priority: t.Priority, Limit: p.o.MaxQueued[t.Priority]}
+	cd := c.codeNamed(t.Code)
+	if cd == nil {
+		p.mu.Unlock()
+		return Handle{}, ErrTooManyCodes
 	}
-	p.next++
-	e := &entry{Task: t, id: p.next, q: q}
-	e.ctx, e.cancel = context.WithCancelCause(ctx)
-	e.elem = q.PushBack(e)
-	p.dispatch()
-	return Handle{pool: p, e: e}, nil
-}
-
-func (p *Pool) dispatch() {
-	for p.started && p.free > 0 {
-		e := p.pick()
-		if e == nil {
-			return
-		}
-		p.free--
-		p.active++
-		if err := p.ants.Submit(func() { p.run(e) }); err != nil {
-			panic(err)
+	if t.Coalesce {
+		if twin := c.twins[twinKey{cd, t.Key}]; twin != nil {
+			cd.counts.coalesced++
+			h := Handle{pool: p, e: twin, id: twin.seq}
+			p.mu.Unlock()
+			return h, ErrCoalesced
 		}
 	}
-}
-
-func (p *Pool) pick() *entry {
-	for l := int(High); l >= 0; l-- {
-		for el := p.queues[l].Front(); el != nil; el = el.Next() {
-			e := el.Value.(*entry)
-			if e.Key != "" && p.busy[e.Key] {
-				continue
-			}
-			if e.Key != "" {
-				p.busy[e.Key] = true
-			}
-			p.queues[l].Remove(el)
-			e.elem = nil
-			return e
-		}
+	base := t.Priority
+	if cd.overridden {
+		base = cd.override
 	}
-	return nil
+	if err := c.admit(cd, base); err != nil {
+		p.mu.Unlock()
+		return Handle{}, err
+	}
+	e := c.newEntry()
+	p.fill(e, ctx, &t, cd, base)
+	c.submit(e, t.Key, now)
+	h := Handle{pool: p, e: e, id: e.seq}
+	p.unlock(now)
+	if cancelable {
+		p.hook(ctx, h)
+	}
+	return h, nil
 }
 
-func (p *Pool) run(e *entry) {
-	err := func() (err error) {
-		defer func() {
-			if v := recover(); v != nil {
-				err = &PanicError{Code: e.Code, Value: v, Stack: debug.Stack()}
-			}
-		}()
-		return e.Run(e.ctx, &Turn{pool: p, e: e})
-	}()
-	e.cancel(nil)
-	if e.Done != nil {
-		e.Done(err)
+// fill copies what an entry keeps of its task.
+func (p *Pool) fill(e *entry, ctx context.Context, t *Task, cd *code, base Priority) {
+	e.code, e.base, e.moved = cd, base, base != t.Priority
+	e.run, e.done, e.retry = t.Run, t.Done, t.Retry
+	e.coalesce = t.Coalesce
+	e.timeout, e.slice = int64(t.Timeout), int64(t.Slice)
+	e.deadline = 0
+	if !t.Deadline.IsZero() {
+		e.deadline = max(1, int64(t.Deadline.Sub(p.epoch)))
+	}
+	e.parent = ctx
+	if e.ctx == nil {
+		e.ctx = &e.ctxBuf
+		e.turn.pool, e.turn.e = p, e
+	}
+	if !p.o.NoProfileLabels && cd.labels == nil {
+		cd.labels = pprof.WithLabels(context.Background(), pprof.Labels("task", cd.name))
+	}
+	e.ctx.reset(ctx, cd.labels)
+}
+
+// hook cancels the task when the submitter's context ends.
+func (p *Pool) hook(ctx context.Context, h Handle) {
+	unhook := context.AfterFunc(ctx, func() { h.cancel(context.Cause(ctx)) })
+	p.mu.Lock()
+	if h.valid() {
+		h.e.unhook = unhook
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	unhook()
+}
+
+// Do submits a task and waits for it to end. When ctx ends first, Do cancels the task and still waits for it, so
+// that nothing of it runs once Do has returned.
+func (p *Pool) Do(ctx context.Context, t Task) error {
+	ended := make(chan error, 1)
+	done := t.Done
+	t.Done = func(err error) {
+		if done != nil {
+			done(err)
+		}
+		ended <- err
+	}
+	if _, err := p.Submit(ctx, t); err != nil {
+		return err
+	}
+	return <-ended
+}
+
+// unlock ends every section that may have made a task runnable: it resumes parked tasks and starts workers for free
+// slots, sets the timer, hands over what must happen outside the lock, and unlocks.
+func (p *Pool) unlock(now int64) {
+	c := &p.c
+	spawn := 0
+	if c.waiting > c.starting && c.hasRoom() && p.started {
+		spawn = p.fillSlots(now)
+	}
+	if c.wake < p.armed && p.started {
+		p.armed = c.wake
+		p.timer.Reset(time.Duration(max(0, c.wake-now)))
+	}
+	if len(c.expired)+len(c.stuck) > 0 || p.stopping {
+		p.unlockRare(now)
+	} else {
+		p.mu.Unlock()
+	}
+	for range spawn {
+		p.spawn()
+	}
+}
+
+// fillSlots gives free slots to parked tasks, and says whether a worker is to be started for one that has not
+// started. One at a time is enough: each worker looks for more when it has its task.
+func (p *Pool) fillSlots(now int64) int {
+	c := &p.c
+	for c.hasRoom() && c.waiting > c.starting {
+		ch := c.choose(now)
+		if ch.e == nil {
+			return 0
+		}
+		if ch.e.state == stateReady {
+			p.resume(ch, now)
+			continue
+		}
+		c.starting++
+		p.workers++
+		return 1
+	}
+	return 0
+}
+
+func (p *Pool) resume(ch choice, now int64) {
+	p.c.take(ch, now)
+	ch.e.wake <- struct{}{}
+}
+
+// spawn starts one worker.
+func (p *Pool) spawn() {
+	if err := p.ants.Submit(p.drain); err != nil {
+		// The supply is unbounded and outlives all workers, so this cannot happen; losing a slot silently would be worse.
+		go p.work()
+	}
+}
+
+// unlockRare hands over expired and stuck tasks and notices the end of a stopping pool.
+func (p *Pool) unlockRare(now int64) {
+	c := &p.c
+	expired := c.expired
+	c.expired = nil
+	var stuck []stuckEntry
+	for _, e := range c.stuck {
+		stuck = append(stuck, p.stuckEntry(e, now))
+	}
+	c.stuck = c.stuck[:0]
+	if len(expired) > 0 {
+		p.calls++
+	}
+	if len(stuck) > 0 {
+		p.calls++
+	}
+	p.checkIdle()
+	p.mu.Unlock()
+	if len(expired) > 0 {
+		p.turnAway(expired, ErrDeadline)
+	}
+	if len(stuck) > 0 {
+		p.cancelStuck(stuck)
+	}
+}
+
+// turnAway tells the owners of tasks that never ran. The caller has counted itself in calls.
+func (p *Pool) turnAway(es []*entry, err error) {
+	for _, e := range es {
+		p.callDone(e, err)
+		e.ctx.endIfUsed()
+		if e.unhook != nil {
+			e.unhook()
+		}
 	}
 	p.mu.Lock()
-	delete(p.busy, e.Key)
-	p.free++
-	p.active--
-	p.dispatch()
-	p.idle.Broadcast()
-	p.mu.Unlock()
-}
-
-// Handle names a submitted task. The zero Handle names none.
-type Handle struct {
-	pool *Pool
-	e    *entry
-}
-
-// Cancel removes the task if it has not started, else cancels its context. It reports whether the task was still there.
-func (h Handle) Cancel() bool {
-	if h.e == nil {
-		return false
+	for _, e := range es {
+		p.c.recycle(e)
 	}
-	h.pool.mu.Lock()
-	removed := h.e.elem != nil
-	if removed {
-		h.e.q.Remove(h.e.elem)
-		h.e.elem = nil
-	}
-	h.pool.mu.Unlock()
-	h.e.cancel(ErrCanceled)
-	if removed && h.e.Done != nil {
-		h.e.Done(ErrCanceled)
-	}
-	return true
+	p.calls--
+	p.unlock(p.now())
 }
 
-// Turn is a running task's side of the pool.
-type Turn struct {
-	pool *Pool
-	e    *entry
+// tick is the timer's function.
+func (p *Pool) tick() {
+	p.mu.Lock()
+	now := p.now()
+	p.armed = never
+	if p.c.wake <= now {
+		p.c.advance(now)
+	}
+	p.unlock(now)
 }
 
-// Yield is called between slices: it charges ioBytes and gives the slot away when something more urgent waits.
-func (t *Turn) Yield(ioBytes int) error { return context.Cause(t.e.ctx) }
-
-// Slice is how long the task may work between two Yields.
-func (t *Turn) Slice() time.Duration { return t.pool.o.Slice }
-
-// Sleep parks the task for d: it holds no slot meanwhile.
-func (t *Turn) Sleep(d time.Duration) error {
-	tm := time.NewTimer(d)
-	defer tm.Stop()
+// checkIdle closes idle when a stopping pool has nothing left.
+func (p *Pool) checkIdle() {
+	c := &p.c
+	if !p.stopping || p.workers > 0 || p.calls > 0 || len(c.live) > 0 || c.queued != (Levels{}) {
+		return
+	}
 	select {
-	case <-tm.C:
-		return nil
-	case <-t.e.ctx.Done():
-		return context.Cause(t.e.ctx)
-	}
-}
-
-// Await parks the task until ch is closed or receives.
-func (t *Turn) Await(ch <-chan struct{}) error {
-	select {
-	case <-ch:
-		return nil
-	case <-t.e.ctx.Done():
-		return context.Cause(t.e.ctx)
+	case <-p.idle:
+	default:
+		close(p.idle)
 	}
 }

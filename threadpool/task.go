@@ -2,6 +2,7 @@ package threadpool
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -9,6 +10,9 @@ import (
 // context, Stop); it must not be used after Func returns. t is the task's side of the pool: a long task
 // calls t.Yield between slices.
 type Func func(ctx context.Context, t *Turn) error
+
+// RetryFunc decides whether and when a failed task is started again. It must not block.
+type RetryFunc func(err error) (after time.Duration, again bool)
 
 // Task describes one piece of work. Only Run is required.
 type Task struct {
@@ -33,6 +37,10 @@ type Task struct {
 	Slice time.Duration
 	// Run is the body.
 	Run Func
+	// Retry, if set, is asked after Run returned an error, unless the task was cancelled or the pool is closing: again
+	// true keeps the task, with its key and place among its key's tasks, and starts it once more after the
+	// given time with a fresh context. While it waits it holds neither slot nor goroutine.
+	Retry RetryFunc
 	// Done, if set, is called exactly once if Submit accepted the task: with what Run returned, or with why it never
 	// ran. It is called before the task's key is released, must not block, and may call Submit.
 	Done func(error)
@@ -48,4 +56,31 @@ type StuckTask struct {
 	Ran time.Duration `json:"ran"`
 	// Stack is the stack of the task's goroutine, empty when it could not be taken.
 	Stack string `json:"stack,omitempty"`
+}
+
+// unnamed is the code of tasks submitted without one.
+const unnamed = "unnamed"
+
+// validate checks the task's fields and fills those that are zero.
+func (t *Task) validate() error {
+	switch {
+	case t.Run == nil, t.Priority > High, t.Timeout < 0, t.Slice < 0:
+		return t.invalid()
+	case t.Code == "":
+		t.Code = unnamed
+	}
+	return nil
+}
+
+func (t *Task) invalid() error {
+	switch {
+	case t.Run == nil:
+		return fmt.Errorf("%w: Run is nil", ErrInvalidTask)
+	case t.Priority > High:
+		return fmt.Errorf("%w: %s is out of range", ErrInvalidTask, t.Priority)
+	case t.Timeout < 0:
+		return fmt.Errorf("%w: Timeout %v is negative", ErrInvalidTask, t.Timeout)
+	default:
+		return fmt.Errorf("%w: Slice %v is negative", ErrInvalidTask, t.Slice)
+	}
 }

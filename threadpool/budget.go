@@ -1,0 +1,136 @@
+package threadpool
+
+// budget pays for the bytes that Low and Common tasks charge. Each level has a bucket: Low's fills with LowFloor of
+// the rate, Common's with the rest, and what does not fit into a full bucket goes to the other one. So either may use all that
+// the other leaves, and neither can take what the other needs. A task that overdraws its bucket is parked until
+// the level's income has covered everything charged up to and including its own charge: first come, first paid.
+type budget struct {
+	rate    IORate
+	at      int64
+	buckets [2]bucket // Low, Common
+}
+
+type bucket struct {
+	// income and spent are totals of bytes; their difference is the balance, at most the burst.
+	income, spent float64
+	// waiting holds the parked tasks, earliest charge first; the first head of them have left.
+	waiting []*entry
+	head    int
+}
+
+// minThrottle is the shortest time between two releases, so that small charges do not set a timer each.
+const minThrottle = 100_000
+
+func (b *budget) limited() bool { return b.rate.BytesPerSecond > 0 }
+
+// set changes the rate. The buckets start full.
+func (b *budget) set(r IORate, now int64) {
+	b.refill(now)
+	wasLimited := b.limited()
+	b.rate, b.at = r, now
+	for i := range b.buckets {
+		k := &b.buckets[i]
+		if !wasLimited {
+			k.income, k.spent = float64(r.Burst), 0
+		}
+		k.income = min(k.income, k.spent+float64(r.Burst))
+	}
+}
+
+func (b *budget) income(p Priority) float64 {
+	if p == Low {
+		return float64(b.rate.BytesPerSecond) * b.rate.LowFloor
+	}
+	return float64(b.rate.BytesPerSecond) * (1 - b.rate.LowFloor)
+}
+
+func (b *budget) refill(now int64) {
+	dt := float64(now-b.at) / 1e9
+	b.at = now
+	if dt <= 0 || !b.limited() {
+		return
+	}
+	low, common := &b.buckets[Low], &b.buckets[Common]
+	over := common.fill(b.income(Common)*dt, float64(b.rate.Burst))
+	over = low.fill(b.income(Low)*dt+over, float64(b.rate.Burst))
+	common.fill(over, float64(b.rate.Burst))
+}
+
+// fill adds n bytes and returns what did not fit.
+func (k *bucket) fill(n, burst float64) float64 {
+	fits := min(n, burst-(k.income-k.spent))
+	k.income += fits
+	return n - fits
+}
+
+// charge books n bytes to e's level and reports whether e must wait for them.
+func (b *budget) charge(e *entry, n int64, now int64) bool {
+	if e.base == High || !b.limited() {
+		return false
+	}
+	b.refill(now)
+	k := &b.buckets[e.base]
+	k.spent += float64(n)
+	if k.spent <= k.income {
+		return false
+	}
+	e.ticket = k.spent
+	k.waiting = append(k.waiting, e)
+	return true
+}
+
+// forget takes a throttled entry out of its line. What it charged stays charged: the bytes were moved.
+func (b *budget) forget(e *entry) {
+	for i := range b.buckets {
+		k := &b.buckets[i]
+		for j := k.head; j < len(k.waiting); j++ {
+			if k.waiting[j] == e {
+				copy(k.waiting[j:], k.waiting[j+1:])
+				k.waiting[len(k.waiting)-1] = nil
+				k.waiting = k.waiting[:len(k.waiting)-1]
+				return
+			}
+		}
+	}
+}
+
+// release readies the tasks whose charges are paid.
+func (b *budget) release(c *core, now int64) {
+	b.refill(now)
+	for i := range b.buckets {
+		k := &b.buckets[i]
+		for k.head < len(k.waiting) && (!b.limited() || k.waiting[k.head].ticket <= k.income+0.5) {
+			e := k.waiting[k.head]
+			k.waiting[k.head] = nil
+			k.head++
+			c.makeReady(e, now)
+		}
+		if k.head == len(k.waiting) {
+			k.waiting, k.head = k.waiting[:0], 0
+		}
+	}
+}
+
+// nextAt is when the next throttled task may be paid for. It may be early, never late by more than minThrottle.
+func (b *budget) nextAt(now int64) int64 {
+	at := int64(never)
+	for i := range b.buckets {
+		k, other := &b.buckets[i], &b.buckets[1-i]
+		if k.head == len(k.waiting) {
+			continue
+		}
+		need := k.waiting[k.head].ticket - k.income
+		own, all := b.income(Priority(i)), float64(b.rate.BytesPerSecond)
+		seconds := need / all
+		if room := float64(b.rate.Burst) - (other.income - other.spent); room > 0 {
+			alone := room / b.income(Priority(1-i))
+			if need <= own*alone {
+				seconds = need / own
+			} else {
+				seconds = alone + (need-own*alone)/all
+			}
+		}
+		at = min(at, now+max(minThrottle, int64(min(seconds*1e9, 1e15))))
+	}
+	return at
+}

@@ -1,0 +1,64 @@
+package threadpool
+
+import "context"
+
+// code is everything the pool keeps about one task code.
+type code struct {
+	name   string
+	queues [levels]queue
+	limits CodeLimits
+	// running hold a slot, started have started and not finished, queued wait to be started.
+	running, started, queued int
+	// override, when overridden, replaces the priority of submitted tasks.
+	override   Priority
+	overridden bool
+	labels     context.Context
+	full       *QueueFullError
+	stats      [levels]levelStats
+	counts     codeCounts
+}
+
+// codeCounts are a code's counters. Yields counts calls of Turn.Yield that finished tasks made.
+type codeCounts struct {
+	coalesced, rejected, panics, canceled, expired, timeouts, retries   uint64
+	yields, gaveWay, slept, awaited, throttled, aged, inherited, shared uint64
+	bytes                                                               int64
+}
+
+// levelStats are a code's figures on one level.
+type levelStats struct {
+	submitted, started, finished, failed uint64
+	wait, run                            *histogram
+}
+
+// open says whether the code's limit on running tasks leaves room.
+func (cd *code) open() bool { return cd.limits.MaxRunning == 0 || cd.running < cd.limits.MaxRunning }
+
+// codeNamed returns the code of that name, creating it if MaxCodes allows, or nil.
+func (c *core) codeNamed(name string) *code {
+	if c.lastCode != nil && c.lastCode.name == name {
+		return c.lastCode
+	}
+	cd := c.codes[name]
+	if cd == nil {
+		if len(c.codeList) >= c.maxCodes {
+			return nil
+		}
+		cd = c.addCode(name)
+	}
+	c.lastCode = cd
+	return cd
+}
+
+func (c *core) addCode(name string) *code {
+	cd := &code{name: name, full: &QueueFullError{Code: name}}
+	for l := range cd.queues {
+		cd.queues[l] = queue{code: cd, base: Priority(l), active: -1}
+		if !c.noTiming {
+			cd.stats[l].wait, cd.stats[l].run = new(histogram), new(histogram)
+		}
+	}
+	c.codes[name] = cd
+	c.codeList = append(c.codeList, cd)
+	return cd
+}

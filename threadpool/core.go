@@ -1,0 +1,360 @@
+package threadpool
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// core is the pool without goroutines, locks and clocks: a state machine that is told what happened and when, in
+// nanoseconds since the pool was made, and says what to do. Its caller holds the pool's lock around every call.
+type core struct {
+	// What is set at the start.
+	slice     int64
+	maxParked int
+	maxQueued Levels
+	maxCodes  int
+	noTiming  bool
+	fullLevel [levels]*QueueFullError
+
+	// What can be changed at run time.
+	workers     int
+	guards      Guards
+	maxRunning  Levels
+	lowSlots    int
+	commonSlots int
+	gates       bool
+	closed      bool
+
+	// Tasks.
+	seq       uint64
+	free      *entry
+	freeCount int
+	codes     map[string]*code
+	codeList  []*code
+	lastCode  *code
+	active    []*queue
+	keys      map[string]*keyChain
+	freeKeys  *keyChain
+	twins     map[twinKey]*entry
+	timers    timerHeap
+	live      []*entry
+
+	// Counts by base level: entries in a queue, to be started (wherever), parked, holding a slot.
+	inQueue, queued, parked, running Levels
+	waiting                          int // sum of inQueue
+	taken                            int // sum of running
+	starting                         int // slots promised to workers that have not yet asked for their first task
+
+	// wake is the earliest time at which advance has something to do; it may be early, never late.
+	wake   int64
+	share  shareAccount
+	budget budget
+	urgent atomic.Uint32
+
+	// What the caller must do outside its lock.
+	expired []*entry
+	stuck   []*entry
+
+	decisions ring
+	observe   func(event)
+}
+
+const never = math.MaxInt64
+
+func (c *core) init(o *Options) {
+	*c = core{
+		slice: int64(o.Slice), maxParked: o.MaxParked, maxQueued: o.MaxQueued, maxCodes: o.MaxCodes, noTiming: o.NoTiming,
+		workers: o.Workers, guards: *o.Guards, maxRunning: o.MaxRunning,
+		codes: map[string]*code{}, keys: map[string]*keyChain{}, twins: map[twinKey]*entry{},
+		wake: never,
+	}
+	for l := range c.fullLevel {
+		c.fullLevel[l] = &QueueFullError{Priority: Priority(l), Limit: o.MaxQueued[l]}
+	}
+	for name, l := range o.Codes {
+		c.addCode(name).limits = l
+	}
+	c.decisions.init(o.Decisions)
+	c.budget.set(o.IO, 0)
+	c.setGates()
+}
+
+// setGates works out how many slots the reserves leave.
+func (c *core) setGates() {
+	c.commonSlots = max(1, c.workers-c.guards.HighReserve)
+	c.lowSlots = max(1, c.commonSlots-c.guards.CommonReserve)
+	c.gates = c.maxRunning != (Levels{}) || c.guards.HighReserve > 0
+	var bits uint32 = bitCanceled
+	if c.budget.limited() {
+		bits |= bitBudget
+	}
+	if c.taken > c.workers {
+		bits |= bitShrink
+	}
+	c.urgent.Store(c.urgent.Load()&urgentLevels | bits)
+}
+
+// admit checks the bounds for one more waiting task of a code and level.
+func (c *core) admit(cd *code, p Priority) error {
+	if c.queued[p] >= c.maxQueued[p] {
+		cd.counts.rejected++
+		return c.fullLevel[p]
+	}
+	if cd.limits.MaxQueued > 0 && cd.queued >= cd.limits.MaxQueued {
+		cd.counts.rejected++
+		return &QueueFullError{Code: cd.name, Priority: p, Limit: cd.limits.MaxQueued}
+	}
+	return nil
+}
+
+// submit takes in a new task. The caller has filled e's code, base, run, done, deadline, timeout and slice.
+func (c *core) submit(e *entry, key string, now int64) {
+	c.seq++
+	e.seq, e.submitted, e.since = c.seq, now, now
+	e.code.queued++
+	c.queued[e.base]++
+	e.code.stats[e.base].submitted++
+	if e.coalesce {
+		c.twins[twinKey{e.code, key}] = e
+	}
+	c.note(eventSubmit, e, now)
+	if key == "" || c.joinKey(e, key, now) {
+		e.state = stateQueued
+		c.enqueue(e, now)
+	}
+}
+
+// enqueue puts e, whose state is stateQueued or stateReady, where choose finds it.
+func (c *core) enqueue(e *entry, now int64) {
+	if c.guards.LowShare > 0 {
+		c.accrue(now)
+	}
+	q := &e.code.queues[e.base]
+	if q.active < 0 {
+		q.active = len(c.active)
+		c.active = append(c.active, q)
+	}
+	eff := e.effective()
+	q.push(e, eff)
+	c.inQueue[e.base]++
+	c.waiting++
+	if e.place != placeList || e.deadline != 0 {
+		c.setTimer(e)
+	}
+	if e.place == placeList && q.listed == 1 && c.guards.MaxWait > 0 && e.base < High {
+		c.wakeBy(e.since + int64(c.guards.MaxWait))
+	}
+	if e.code.open() {
+		c.raise(eff)
+	}
+	if c.guards.LowShare > 0 && e.base == Low {
+		c.wakeBy(c.shareDueAt(now))
+	}
+}
+
+// dequeue takes e out of its queue.
+func (c *core) dequeue(e *entry, now int64) {
+	if c.guards.LowShare > 0 {
+		c.accrue(now)
+	}
+	q := &e.code.queues[e.base]
+	q.remove(e)
+	c.inQueue[e.base]--
+	c.waiting--
+	if q.listed+q.late == 0 {
+		last := len(c.active) - 1
+		c.active[q.active] = c.active[last]
+		c.active[q.active].active = q.active
+		c.active[last] = nil
+		c.active = c.active[:last]
+		q.active = -1
+	}
+	if e.timerIdx >= 0 {
+		c.timers.clear(e)
+	}
+	if c.waiting == 0 {
+		c.urgent.Store(c.urgent.Load() &^ urgentLevels)
+	}
+}
+
+// take gives e, just chosen from its queue, a slot.
+func (c *core) take(ch choice, now int64) {
+	e := ch.e
+	resumed := e.state == stateReady
+	c.decide(ch, now)
+	c.dequeue(e, now)
+	waited := now - e.since
+	if resumed {
+		c.parked[e.base]--
+	} else {
+		c.queued[e.base]--
+		e.code.queued--
+		e.code.started++
+		c.live = append(c.live, e)
+		e.liveIndex = int32(len(c.live) - 1)
+		if e.coalesce {
+			c.dropTwin(e)
+		}
+		st := &e.code.stats[e.base]
+		st.started++
+		if st.wait != nil {
+			st.wait.record(waited)
+		}
+	}
+	e.state = stateRunning
+	e.aged = 0
+	e.resumedAt, e.since = now, now
+	c.running[e.base]++
+	c.taken++
+	e.code.running++
+	e.byShare = ch.reason == ReasonShare
+	e.protectUntil = 0
+	if e.byShare || ch.eff > e.level() {
+		e.protectUntil = now + c.sliceOf(e)
+	}
+	if e.byShare {
+		c.share.granted++
+		e.code.counts.shared++
+	}
+	c.setWatch(e)
+	if e.timeout > 0 && !e.timedOut {
+		c.setTimer(e)
+	}
+	if c.observe != nil {
+		kind := eventStart
+		if resumed {
+			kind = eventResume
+		}
+		c.observe(event{kind: kind, e: e, at: now, reason: ch.reason, eff: ch.eff})
+	}
+}
+
+// leave takes the slot from e, which goes on to be parked or finished.
+func (c *core) leave(e *entry, now int64) {
+	if c.guards.LowShare > 0 {
+		c.accrue(now)
+	}
+	c.running[e.base]--
+	c.taken--
+	e.code.running--
+	e.ran += now - e.resumedAt
+	if e.byShare {
+		e.byShare = false
+		c.share.granted--
+	}
+	if e.timerIdx >= 0 {
+		c.timers.clear(e)
+	}
+	if u := c.urgent.Load(); u&bitShrink != 0 && c.taken <= c.workers {
+		c.urgent.Store(u &^ bitShrink)
+	}
+}
+
+// park takes the slot from e and leaves it in the given parked state.
+func (c *core) park(e *entry, to state, now int64) {
+	c.leave(e, now)
+	c.parked[e.base]++
+	e.parks++
+	e.since = now
+	e.state = to
+	if c.observe != nil {
+		c.observe(event{kind: eventPark, e: e, at: now})
+	}
+	if to == stateReady {
+		c.enqueue(e, now)
+		return
+	}
+	c.setTimer(e)
+}
+
+// makeReady puts a parked entry in line for a slot.
+func (c *core) makeReady(e *entry, now int64) {
+	if e.state != stateThrottled {
+		e.own += now - e.since
+	}
+	c.timers.clear(e)
+	e.state, e.since, e.aged = stateReady, now, 0
+	c.note(eventReady, e, now)
+	c.enqueue(e, now)
+}
+
+// finish ends a running entry: it is linked nowhere afterwards.
+func (c *core) finish(e *entry, now int64, failed bool) {
+	c.leave(e, now)
+	st := &e.code.stats[e.base]
+	st.finished++
+	if failed {
+		st.failed++
+	}
+	if st.run != nil {
+		st.run.record(e.ran)
+	}
+	e.code.started--
+	c.dropLive(e)
+	c.note(eventFinish, e, now)
+	if e.key != nil {
+		c.leaveKey(e, now)
+	}
+}
+
+// again ends a running entry's attempt and keeps the entry, with its key, to be started once more after d.
+func (c *core) again(e *entry, d, now int64) {
+	c.leave(e, now)
+	if st := &e.code.stats[e.base]; st.run != nil {
+		st.run.record(e.ran)
+	}
+	e.code.started--
+	c.dropLive(e)
+	e.code.counts.retries++
+	e.attempts++
+	e.ran, e.own, e.since = 0, 0, now
+	e.timedOut = false
+	e.deadline = 0
+	e.state = stateRetrying
+	e.wakeAt = now + max(d, 0)
+	e.code.queued++
+	c.queued[e.base]++
+	c.note(eventRetry, e, now)
+	c.setTimer(e)
+}
+
+// drop removes an entry that has not started.
+func (c *core) drop(e *entry, now int64) {
+	switch e.state {
+	case stateQueued:
+		c.dequeue(e, now)
+	case stateChained:
+		c.unchain(e, now)
+	}
+	c.timers.clear(e)
+	c.queued[e.base]--
+	e.code.queued--
+	if e.coalesce {
+		c.dropTwin(e)
+	}
+	if e.key != nil {
+		c.leaveKey(e, now)
+	}
+	e.state = stateFree
+	c.note(eventDrop, e, now)
+}
+
+func (c *core) dropLive(e *entry) {
+	last := len(c.live) - 1
+	moved := c.live[last]
+	c.live[e.liveIndex] = moved
+	moved.liveIndex = e.liveIndex
+	c.live[last] = nil
+	c.live = c.live[:last]
+	e.liveIndex = -1
+}
+
+func (c *core) sliceOf(e *entry) int64 {
+	if e.slice > 0 {
+		return e.slice
+	}
+	return c.slice
+}
+
+// hasRoom says whether a slot is neither taken nor promised.
+func (c *core) hasRoom() bool { return c.taken+c.starting < c.workers }

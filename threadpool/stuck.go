@@ -1,0 +1,98 @@
+package threadpool
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+// maxDump bounds the memory for the stacks of all goroutines, dumpEvery how often they are taken: both stop the world.
+const (
+	maxDump   = 4 << 20
+	dumpEvery = int64(time.Second)
+)
+
+// stuckEntry is a report that still lacks its stack.
+type stuckEntry struct {
+	h      Handle
+	report StuckTask
+	goid   int64
+}
+
+func (p *Pool) stuckEntry(e *entry, now int64) stuckEntry {
+	s := stuckEntry{h: Handle{pool: p, e: e, id: e.seq}, goid: e.goid.Load(), report: StuckTask{ID: e.seq, Code: e.code.name, Ran: time.Duration(e.ran + e.own + now - e.since)}}
+	if e.key != nil {
+		s.report.Key = e.key.name
+	}
+	return s
+}
+
+// cancelStuck cancels tasks that ran past their timeout and reports them. The stacks are taken first, so that they show
+// what the tasks were stuck in. The caller has counted itself in calls.
+func (p *Pool) cancelStuck(stuck []stuckEntry) {
+	dump := p.dump()
+	p.mu.Lock()
+	now := p.now()
+	for _, s := range stuck {
+		e := s.h.e
+		if !s.h.valid() || e.cause != nil || !e.timedOut {
+			continue
+		}
+		p.tellEntry(e, ErrTimeout, now)
+	}
+	p.calls--
+	p.unlock(now)
+	for _, s := range stuck {
+		s.report.Stack = stackOf(dump, s.goid)
+		p.log.Warn("task ran past its timeout", "code", s.report.Code, "id", s.report.ID, "key", s.report.Key, "ran", s.report.Ran, "stack", s.report.Stack)
+		if p.o.OnStuck != nil {
+			p.o.OnStuck(s.report)
+		}
+	}
+}
+
+// dump takes the stacks of all goroutines, or nothing if it did so a moment ago.
+func (p *Pool) dump() []byte {
+	p.mu.Lock()
+	now := p.now()
+	recent := p.lastDump != 0 && now-p.lastDump < dumpEvery
+	if !recent {
+		p.lastDump = max(now, 1)
+	}
+	p.mu.Unlock()
+	if recent {
+		return nil
+	}
+	dump := make([]byte, maxDump)
+	return dump[:runtime.Stack(dump, true)]
+}
+
+// stackOf cuts one goroutine's part out of a dump of all.
+func stackOf(dump []byte, goid int64) string {
+	if goid == 0 {
+		return ""
+	}
+	head := []byte("goroutine " + strconv.FormatInt(goid, 10) + " [")
+	i := bytes.Index(dump, head)
+	if i < 0 {
+		return ""
+	}
+	part := dump[i:]
+	if end := bytes.Index(part, []byte("\n\n")); end >= 0 {
+		part = part[:end]
+	}
+	return string(part)
+}
+
+// goroutineID reads the present goroutine's number from the head of its stack, the only place that shows it.
+func goroutineID() int64 {
+	var buf [64]byte
+	s := buf[:runtime.Stack(buf[:], false)]
+	s = bytes.TrimPrefix(s, []byte("goroutine "))
+	if i := bytes.IndexByte(s, ' '); i > 0 {
+		id, _ := strconv.ParseInt(string(s[:i]), 10, 64)
+		return id
+	}
+	return 0
+}

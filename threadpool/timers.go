@@ -1,0 +1,131 @@
+package threadpool
+
+// setTimer sets the entry's one timer to the next thing that time will do to it in its present state.
+func (c *core) setTimer(e *entry) {
+	at := int64(never)
+	switch e.state {
+	case stateQueued, stateChained:
+		if e.deadline != 0 {
+			at = e.deadline
+		}
+		if e.place != placeList {
+			at = min(at, c.agesAt(e))
+		}
+	case stateReady:
+		at = c.agesAt(e)
+	case stateAsleep:
+		at = min(e.wakeAt, c.timesOutAt(e))
+	case stateAwaiting, stateRunning:
+		at = c.timesOutAt(e)
+	case stateRetrying:
+		at = e.wakeAt
+	}
+	if at == never {
+		c.timers.clear(e)
+		return
+	}
+	c.timers.set(e, at)
+	c.wakeBy(at)
+}
+
+// agesAt is when waiting next adds a level to e.
+func (c *core) agesAt(e *entry) int64 {
+	if c.guards.MaxWait == 0 || e.base+Priority(e.aged) >= High {
+		return never
+	}
+	return e.since + int64(e.aged+1)*int64(c.guards.MaxWait)
+}
+
+// timesOutAt is when e will have run or waited by its own choice for its timeout.
+func (c *core) timesOutAt(e *entry) int64 {
+	if e.timeout == 0 || e.timedOut {
+		return never
+	}
+	return e.since + e.timeout - e.ran - e.own
+}
+
+func (c *core) wakeBy(at int64) { c.wake = min(c.wake, at) }
+
+// advance does everything that is due by now and sets wake to the next time something will be.
+func (c *core) advance(now int64) {
+	for len(c.timers) > 0 && c.timers[0].timerAt <= now {
+		c.fire(c.timers[0], now)
+	}
+	c.budget.release(c, now)
+	c.wake = c.budget.nextAt(now)
+	if len(c.timers) > 0 {
+		c.wakeBy(c.timers[0].timerAt)
+	}
+	c.accrue(now)
+	c.wakeBy(c.shareDueAt(now))
+	if m := int64(c.guards.MaxWait); m > 0 {
+		for _, q := range c.active {
+			if q.head == nil || q.base == High {
+				continue
+			}
+			if aged := c.agedBy(q.head.since, now); q.base+Priority(aged) < High {
+				c.wakeBy(q.head.since + int64(aged+1)*m)
+			}
+		}
+	}
+	c.refreshUrgent(now)
+}
+
+// fire does what e's timer stands for.
+func (c *core) fire(e *entry, now int64) {
+	switch e.state {
+	case stateQueued, stateChained:
+		if e.deadline != 0 && e.deadline <= now {
+			e.code.counts.expired++
+			c.drop(e, now)
+			c.expired = append(c.expired, e)
+			return
+		}
+		c.age(e, now)
+	case stateReady:
+		c.age(e, now)
+	case stateAsleep:
+		if c.timesOutAt(e) <= now {
+			c.timeOut(e)
+		}
+		if e.wakeAt <= now {
+			c.makeReady(e, now)
+			return
+		}
+		c.setTimer(e)
+	case stateRetrying:
+		c.timers.clear(e)
+		e.state, e.since, e.aged = stateQueued, now, 0
+		c.enqueue(e, now)
+	default:
+		c.timers.clear(e)
+		c.timeOut(e)
+	}
+}
+
+// age adds to e the levels its waiting has earned.
+func (c *core) age(e *entry, now int64) {
+	aged := c.agedBy(e.since, now)
+	switch {
+	case aged == e.aged:
+		c.setTimer(e)
+	case e.state == stateChained:
+		e.aged = aged
+		c.rechain(e, now)
+	case e.effective() == max(min(High, e.base+Priority(aged)), e.inherited):
+		e.aged = aged
+		c.setTimer(e)
+	default:
+		c.dequeue(e, now)
+		e.aged = aged
+		c.enqueue(e, now)
+		c.note(eventAge, e, now)
+	}
+}
+
+// timeOut hands e over to be cancelled and reported.
+func (c *core) timeOut(e *entry) {
+	e.timedOut = true
+	e.code.counts.timeouts++
+	c.stuck = append(c.stuck, e)
+}

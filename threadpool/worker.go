@@ -1,0 +1,210 @@
+package threadpool
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/pprof"
+	"runtime/trace"
+	"time"
+)
+
+// worker is what a goroutine of the supply keeps while it works for the pool.
+type worker struct {
+	goid   int64
+	labels context.Context
+}
+
+// work runs tasks until its slot is taken away or nothing is runnable.
+func (p *Pool) work() {
+	var w worker
+	defer w.clearLabels()
+	for e := p.first(); e != nil; {
+		e = p.execute(&w, e)
+	}
+}
+
+// first turns the slot promised to a new worker into a task.
+func (p *Pool) first() *entry {
+	p.mu.Lock()
+	now := p.now()
+	p.c.starting--
+	return p.next(now, false)
+}
+
+// next gives the slot that has just become free to a task and unlocks. It returns nil when the calling worker is to
+// leave: nothing is runnable, the pool has shrunk, or the slot went to a parked task, whose goroutine goes on with it.
+func (p *Pool) next(now int64, refresh bool) *entry {
+	c := &p.c
+	if c.wake <= now {
+		c.advance(now)
+	}
+	var e *entry
+	if c.waiting > 0 && c.hasRoom() && p.started {
+		switch ch := c.choose(now); {
+		case ch.e == nil:
+		case ch.e.state == stateReady:
+			p.resume(ch, now)
+		default:
+			e = ch.e
+			c.take(ch, now)
+		}
+	}
+	if e == nil {
+		p.workers--
+	}
+	if refresh {
+		c.refreshUrgent(now)
+	}
+	p.unlock(now)
+	return e
+}
+
+// execute runs a task, ends it, and returns the slot's next one. A panic and runtime.Goexit cost no slot.
+func (p *Pool) execute(w *worker, e *entry) (next *entry) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			err := &PanicError{Code: e.code.name, Value: v, Stack: debug.Stack()}
+			p.log.Error("task panicked", "code", err.Code, "id", e.seq, "panic", v, "stack", string(err.Stack))
+			next = p.end(e, err, true)
+			return
+		}
+		p.log.Error("task called runtime.Goexit", "code", e.code.name, "id", e.seq)
+		p.end(e, ErrGoexit, false)
+	}()
+	w.enter(p, e)
+	err := p.body(e)
+	returned = true
+	return p.end(e, err, true)
+}
+
+func (p *Pool) body(e *entry) error {
+	if p.o.TraceRegions && trace.IsEnabled() {
+		defer trace.StartRegion(e.ctx, e.code.name).End()
+	}
+	return e.run(e.ctx, &e.turn)
+}
+
+// enter prepares the goroutine for e.
+func (w *worker) enter(p *Pool, e *entry) {
+	if l := e.code.labels; l != w.labels {
+		pprof.SetGoroutineLabels(l)
+		w.labels = l
+	}
+	if e.timeout > 0 {
+		if w.goid == 0 {
+			w.goid = goroutineID()
+		}
+		e.goid.Store(w.goid)
+	}
+}
+
+func (w *worker) clearLabels() {
+	if w.labels != nil {
+		pprof.SetGoroutineLabels(context.Background())
+	}
+}
+
+// end finishes e and returns the slot's next task. goOn is false when the goroutine is about to die.
+func (p *Pool) end(e *entry, err error, goOn bool) *entry {
+	if err != nil && e.retry != nil && goOn {
+		if next, again := p.tryAgain(e, err); again {
+			return next
+		}
+	}
+	p.callDone(e, err)
+	if e.unhook != nil {
+		e.unhook()
+	}
+	e.ctx.endIfUsed()
+	p.mu.Lock()
+	now := p.now()
+	c := &p.c
+	cd, keyed := e.code, e.key != nil
+	p.flush(e, err)
+	c.finish(e, now, err != nil)
+	c.recycle(e)
+	return p.leave(cd, keyed, now, goOn)
+}
+
+// leave passes on the slot that a task with the given code has left.
+func (p *Pool) leave(cd *code, keyed bool, now int64, goOn bool) *entry {
+	c := &p.c
+	if !goOn {
+		p.workers--
+		c.refreshUrgent(now)
+		p.unlock(now)
+		return nil
+	}
+	// A limit may have let go of more than the freed slot takes: then running tasks must hear of it.
+	refresh := c.waiting > 0 && (keyed || c.gates || cd.limits != (CodeLimits{}))
+	return p.next(now, refresh)
+}
+
+// flush books what the task's turn has counted. The caller holds the lock.
+func (p *Pool) flush(e *entry, err error) {
+	n := &e.code.counts
+	n.yields += e.turn.yields
+	n.bytes += e.turn.bytes
+	e.turn.yields, e.turn.bytes = 0, 0
+	if _, ok := err.(*PanicError); ok {
+		n.panics++
+	}
+}
+
+// tryAgain asks the task's owner about a failed attempt.
+func (p *Pool) tryAgain(e *entry, err error) (next *entry, again bool) {
+	after, again := p.callRetry(e, err)
+	if !again {
+		return nil, false
+	}
+	p.mu.Lock()
+	if e.cause != nil && e.cause != ErrTimeout || p.c.closed {
+		p.mu.Unlock()
+		return nil, false
+	}
+	now := p.now()
+	cd, keyed := e.code, e.key != nil
+	p.flush(e, err)
+	old := e.ctx
+	e.cause = nil
+	if old.used() || old.cause != nil {
+		e.ctx = new(taskContext)
+		e.ctx.reset(e.parent, cd.labels)
+	}
+	p.c.again(e, int64(after), now)
+	next = p.leave(cd, keyed, now, true)
+	old.endIfUsed()
+	return next, true
+}
+
+func (p *Pool) callRetry(e *entry, err error) (_ time.Duration, again bool) {
+	defer p.survive(e, "Retry", func() { again = false })
+	return e.retry(err)
+}
+
+func (p *Pool) callDone(e *entry, err error) {
+	if e.done == nil {
+		return
+	}
+	defer p.survive(e, "Done", nil)
+	e.done(err)
+}
+
+// survive recovers a panic of one of the task's callbacks.
+func (p *Pool) survive(e *entry, callback string, then func()) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if then != nil {
+		then()
+	}
+	p.log.Error("task callback panicked", "callback", callback, "code", e.code.name, "id", e.seq, "panic", v, "stack", string(debug.Stack()))
+	p.mu.Lock()
+	e.code.counts.panics++
+	p.mu.Unlock()
+}
