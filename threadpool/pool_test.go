@@ -389,8 +389,19 @@ func TestCoalescing(t *testing.T) {
 }
 
 func TestDeadlineAndTimeout(t *testing.T) {
-	var stuck []StuckTask
-	withPool(t, Options{Workers: 1, OnStuck: func(s StuckTask) { stuck = append(stuck, s) }}, func(p *Pool) {
+	var mu sync.Mutex
+	var all []StuckTask
+	reports := func() []StuckTask {
+		mu.Lock()
+		defer mu.Unlock()
+		return all
+	}
+	onStuck := func(s StuckTask) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, s)
+	}
+	withPool(t, Options{Workers: 1, OnStuck: onStuck}, func(p *Pool) {
 		release := hold(t, p)
 		var got error
 		submit(t, p, Task{Deadline: time.Now().Add(time.Second), Key: "k", Run: func(context.Context, *Turn) error { t.Error("ran too late"); return nil }, Done: func(err error) { got = err }})
@@ -406,11 +417,12 @@ func TestDeadlineAndTimeout(t *testing.T) {
 		}, Done: func(err error) { got = err }})
 		time.Sleep(999 * time.Millisecond)
 		synctest.Wait()
-		if len(stuck) != 0 {
+		if len(reports()) != 0 {
 			t.Error("reported too early")
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
+		stuck := reports()
 		if !errors.Is(got, ErrTimeout) || !errors.Is(got, context.DeadlineExceeded) || len(stuck) != 1 || stuck[0].Code != "slow" || !strings.Contains(stuck[0].Stack, "TestDeadlineAndTimeout") {
 			t.Errorf("timeout: %v, reports %+v", got, stuck)
 		}

@@ -41,7 +41,6 @@ func (p *Pool) cancelStuck(stuck []stuckEntry) {
 		}
 		p.tellEntry(e, ErrTimeout, now)
 	}
-	p.calls--
 	p.unlock(now)
 	for _, s := range stuck {
 		s.report.Stack = stackOf(dump, s.goid)
@@ -50,6 +49,9 @@ func (p *Pool) cancelStuck(stuck []stuckEntry) {
 			p.o.OnStuck(s.report)
 		}
 	}
+	p.mu.Lock()
+	p.calls--
+	p.unlock(p.now())
 }
 
 // dump takes the stacks of all goroutines, or nothing if it did so a moment ago.
