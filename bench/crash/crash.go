@@ -1,0 +1,292 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"replicanode/bench/process"
+	"replicanode/bench/report"
+)
+
+const (
+	primaryCluster = 1
+	backupCluster  = 2
+	stopTimeout    = 10 * time.Second
+	pollInterval   = 20 * time.Millisecond
+)
+
+// Death is who dies in a round, and how.
+type Death string
+
+const (
+	KillPrimary Death = "primary"      // SIGKILL
+	KillBackup  Death = "backup"       // SIGKILL, the load goes on
+	KillBoth    Death = "both"         // SIGKILL, one after the other
+	StopPrimary Death = "stop primary" // SIGTERM under load, which must end the process in 10 s with exit code 0
+)
+
+// deaths is how often each is drawn.
+var deaths = []struct {
+	death Death
+	share float64
+}{{KillPrimary, 0.4}, {KillBackup, 0.25}, {KillBoth, 0.25}, {StopPrimary, 0.1}}
+
+// Round is what happened in one round.
+type Round struct {
+	Round     int     `json:"round"`
+	Death     Death   `json:"death"`
+	LoadMs    float64 `json:"load_ms"`     // until somebody died
+	Acked     uint64  `json:"acked"`       // operations acknowledged in this round
+	Refused   uint64  `json:"refused"`     // answered with an error
+	InFlight  int     `json:"in_flight"`   // on their way as the load ended
+	RestartMs float64 `json:"restart_ms"`  // until the primary, or the backup when only that died, served again
+	CatchUpMs float64 `json:"catch_up_ms"` // until the backup showed what the primary has
+}
+
+// Report is what a run found.
+type Report struct {
+	Rounds  []Round `json:"rounds"`
+	Acked   uint64  `json:"acked"` // operations acknowledged, all found on both nodes
+	Seconds float64 `json:"seconds"`
+
+	options Options
+}
+
+// Document is the JSON form: config, machine and one result per round.
+func (r Report) Document() report.Document {
+	return report.Document{Config: r.options, Machine: report.ThisMachine(r.options.Dir), Results: r.Rounds}
+}
+
+// Write prints one line for each kind of death.
+func (r Report) Write(w io.Writer) error {
+	t := report.NewTable("who died", "rounds", "acknowledged", "in flight", "restart ms max", "catch-up ms max")
+	for _, d := range deaths {
+		var n, inFlight int
+		var acked uint64
+		var restart, catchUp float64
+		for _, round := range r.Rounds {
+			if round.Death == d.death {
+				n, inFlight, acked = n+1, inFlight+round.InFlight, acked+round.Acked
+				restart, catchUp = max(restart, round.RestartMs), max(catchUp, round.CatchUpMs)
+			}
+		}
+		t.Row(d.death, n, acked, inFlight, report.Millis(restart), report.Millis(catchUp))
+	}
+	if err := t.Write(w); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d rounds in %.0f s: all %d acknowledged writes are on both nodes, none took effect twice\n", len(r.Rounds), r.Seconds, r.Acked)
+	return err
+}
+
+// run is a run in progress.
+type run struct {
+	opts            Options
+	rng             *rand.Rand
+	fleet           *fleet
+	primary, backup *process.Process
+}
+
+// Run makes all rounds. It writes progress to w, which may be nil. The report holds the rounds that were finished; a
+// *ViolationError ends the run.
+func Run(ctx context.Context, o Options, w io.Writer) (rep Report, err error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return Report{}, err
+	}
+	begun := time.Now()
+	progress := report.NewProgress(w, o.Rounds)
+	defer progress.Close()
+	if o.Dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "replicanode-crash-"); err != nil {
+			return Report{}, fmt.Errorf("make folder: %w", err)
+		}
+		defer func() {
+			if errors.As(err, new(*ViolationError)) {
+				progress.Note("the nodes' folders and logs are kept in %s", o.Dir)
+				return
+			}
+			err = errors.Join(err, os.RemoveAll(o.Dir))
+		}()
+	}
+	rep.options = o
+	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o)}
+	defer r.killAll()
+	if err := r.startNodes(ctx); err != nil {
+		return rep, err
+	}
+	for i := 1; i <= o.Rounds && ctx.Err() == nil; i++ {
+		death := r.draw()
+		progress.Step("%s dies", death)
+		round, err := r.round(ctx, i, death)
+		if err != nil {
+			return rep, err
+		}
+		rep.Rounds = append(rep.Rounds, round)
+		rep.Acked += round.Acked
+		rep.Seconds = time.Since(begun).Seconds()
+	}
+	return rep, ctx.Err()
+}
+
+func (r *run) startNodes(ctx context.Context) error {
+	args := append([]string{"--partitions", strconv.Itoa(r.opts.Partitions)}, r.opts.NodeArgs...)
+	node := func(name string, more ...string) (*process.Process, error) {
+		return process.Start(ctx, process.Options{Binary: r.opts.Binary, Dir: filepath.Join(r.opts.Dir, name), Args: append(more, args...)})
+	}
+	var err error
+	if r.backup, err = node("backup", "--cluster-id", strconv.Itoa(backupCluster)); err != nil {
+		return err
+	}
+	r.primary, err = node("primary", "--cluster-id", strconv.Itoa(primaryCluster), "--duplicate-to", "backup="+r.backup.Peer())
+	return err
+}
+
+func (r *run) killAll() {
+	for _, p := range []*process.Process{r.primary, r.backup} {
+		if p != nil {
+			_ = p.Kill()
+		}
+	}
+}
+
+func (r *run) draw() Death {
+	x := r.rng.Float64()
+	for _, d := range deaths {
+		if x -= d.share; x < 0 {
+			return d.death
+		}
+	}
+	return deaths[0].death
+}
+
+func (r *run) round(ctx context.Context, n int, death Death) (Round, error) {
+	round := Round{Round: n, Death: death}
+	acked, refused := r.fleet.acked.Load(), r.fleet.refused.Load()
+	begun := time.Now()
+	r.fleet.start(r.primary.Listen())
+	err := r.pause(ctx)
+	round.LoadMs = report.DurationMillis(time.Since(begun))
+	var restart time.Duration
+	if err == nil {
+		restart, err = r.die(ctx, death)
+	}
+	wrong, broken := r.fleet.stop()
+	switch {
+	case wrong != nil:
+		return round, &ViolationError{Round: n, Node: "primary", Detail: wrong.Error()}
+	case err != nil:
+		return round, fmt.Errorf("round %d: %w", n, err)
+	case broken != nil && (death == KillBackup || !brokenConnection(broken)):
+		return round, &ViolationError{Round: n, Node: "primary", Detail: "it does not answer although it lives: " + broken.Error()}
+	}
+	round.Acked, round.Refused = r.fleet.acked.Load()-acked, r.fleet.refused.Load()-refused
+	round.InFlight = r.fleet.inFlight()
+	if restart == 0 {
+		if restart, err = r.restart(ctx, death); err != nil {
+			return round, fmt.Errorf("round %d: %w", n, err)
+		}
+	}
+	round.RestartMs = report.DurationMillis(restart)
+	return round, r.verify(ctx, &round)
+}
+
+// pause lets the load run for a random while.
+func (r *run) pause(ctx context.Context) error {
+	d := r.opts.MinLoad + time.Duration(r.rng.Int64N(int64(r.opts.MaxLoad-r.opts.MinLoad)+1))
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// die ends who is to die. The backup is started again under load, which die reports as the time that it took.
+func (r *run) die(ctx context.Context, death Death) (restart time.Duration, err error) {
+	switch death {
+	case KillPrimary:
+		return 0, r.primary.Kill()
+	case StopPrimary:
+		stop, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		return 0, r.primary.Terminate(stop)
+	case KillBoth:
+		first, second := r.primary, r.backup
+		if r.rng.Uint32()&1 == 0 {
+			first, second = second, first
+		}
+		return 0, errors.Join(first.Kill(), second.Kill())
+	}
+	if err := r.backup.Kill(); err != nil {
+		return 0, err
+	}
+	if err := r.pause(ctx); err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	if r.backup, err = process.Start(ctx, r.backup.Again()); err != nil {
+		return 0, err
+	}
+	restart = time.Since(begun)
+	return restart, r.pause(ctx)
+}
+
+// restart starts the dead nodes again, in random order.
+func (r *run) restart(ctx context.Context, death Death) (primary time.Duration, err error) {
+	backupFirst := death == KillBoth && r.rng.Uint32()&1 == 0
+	if backupFirst {
+		if r.backup, err = process.Start(ctx, r.backup.Again()); err != nil {
+			return 0, err
+		}
+	}
+	begun := time.Now()
+	if r.primary, err = process.Start(ctx, r.primary.Again()); err != nil {
+		return 0, err
+	}
+	primary = time.Since(begun)
+	if death == KillBoth && !backupFirst {
+		r.backup, err = process.Start(ctx, r.backup.Again())
+	}
+	return primary, err
+}
+
+// verify compares both nodes with what was acknowledged.
+func (r *run) verify(ctx context.Context, round *Round) error {
+	if err := r.fleet.compare(ctx, r.primary.Listen()); err != nil {
+		return r.judge(round.Round, "primary", err)
+	}
+	begun := time.Now()
+	limit, cancel := context.WithTimeout(ctx, r.opts.CatchUpTimeout)
+	defer cancel()
+	for {
+		err := r.fleet.compare(ctx, r.backup.Listen())
+		if err == nil {
+			round.CatchUpMs = report.DurationMillis(time.Since(begun))
+			return nil
+		}
+		if !errors.As(err, new(mismatch)) || limit.Err() != nil {
+			return r.judge(round.Round, "backup", err)
+		}
+		select {
+		case <-time.After(pollInterval):
+		case <-limit.Done():
+		}
+	}
+}
+
+// judge tells a violation from a failure of the comparison itself.
+func (r *run) judge(round int, node string, err error) error {
+	if errors.As(err, new(mismatch)) {
+		return &ViolationError{Round: round, Node: node, Detail: err.Error()}
+	}
+	dead := errors.Join(r.primary.Err(), r.backup.Err())
+	return fmt.Errorf("round %d: compare the %s: %w", round, node, errors.Join(err, dead))
+}

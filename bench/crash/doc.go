@@ -1,0 +1,22 @@
+// Package crash checks that a primary and its backup keep every acknowledged write, exactly once, through sudden deaths:
+// `replicanode bench crash`.
+//
+// A round loads the primary, kills a node at a random moment, starts it again on the same folder and ports, and compares what
+// both nodes hold with what was acknowledged. Who dies is drawn anew in each round: the primary, the backup while the load goes
+// on, both, or the primary is told to stop (SIGTERM) under load. The folders live through all rounds, so recovery runs on the
+// remains of earlier recoveries.
+//
+// # What is compared
+//
+// Every client owns keys that nobody else writes, of five kinds: counters (INCR), fields of hashes (HINCRBY), values (SET),
+// values that come and go (SET and DEL), and pairs that are set together (MSET of two keys of one partition). The state of a key
+// is the number of operations it has seen, and all of its content follows from that number. A key has at most one operation on
+// its way. So at any time the server may show the state after n operations, the acknowledged ones, or n+1 when one was on its
+// way as the connection broke, and nothing else: less is a lost write, more or anything else a write that took effect twice or
+// out of order. A reply that contradicts the state (an INCR that does not return n+1) is a violation at once.
+//
+// The primary is compared after its restart; what it shows settles the open operations. Then the backup has CatchUpTimeout to
+// show exactly the same.
+//
+// A violation ends the run with a *ViolationError, and the folders stay for whoever looks for the reason.
+package crash

@@ -1,0 +1,95 @@
+package dup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxStormFailures = 20                    // in a row, of one asker
+	stormRetry       = 50 * time.Millisecond // after a failure
+)
+
+// storm asks a node for maintenance, at a fixed concurrency: one asker per partition, each of which has one request open at any
+// time. A cycle of an asker is one checkpoint of its partition, one run of the disk statistics and one of each kind of garbage
+// collection, so that however slowly a policy lets maintenance run, equal numbers of cycles are equal work.
+type storm struct {
+	cycle  func(ctx context.Context, partition int) error
+	quota  []int // cycles of each asker; nil: until stopAsking
+	done   []int // written by the askers, read after wait
+	asking atomic.Bool
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ended  chan struct{}
+
+	mu  sync.Mutex
+	err error
+}
+
+func startStorm(ctx context.Context, partitions int, quota []int, cycle func(ctx context.Context, partition int) error) *storm {
+	s := &storm{cycle: cycle, quota: quota, done: make([]int, partitions), ended: make(chan struct{})}
+	s.asking.Store(true)
+	ctx, s.cancel = context.WithCancel(ctx)
+	for p := range partitions {
+		s.wg.Go(func() { s.ask(ctx, p) })
+	}
+	go func() {
+		s.wg.Wait()
+		close(s.ended)
+	}()
+	return s
+}
+
+func (s *storm) ask(ctx context.Context, partition int) {
+	for failures := 0; ctx.Err() == nil; {
+		if s.quota == nil && !s.asking.Load() || s.quota != nil && s.done[partition] >= s.quota[partition] {
+			return
+		}
+		err := s.cycle(ctx, partition)
+		if err == nil {
+			s.done[partition]++
+			failures = 0
+			continue
+		}
+		if failures++; failures >= maxStormFailures && ctx.Err() == nil {
+			s.fail(fmt.Errorf("maintenance of partition %d fails: %w", partition, err))
+			return
+		}
+		select {
+		case <-time.After(stormRetry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *storm) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = errors.Join(s.err, err)
+}
+
+// finish waits until all askers have had their quota; without one they begin no further cycle. It returns the cycles that each
+// asker has had.
+func (s *storm) finish(ctx context.Context) ([]int, error) {
+	s.asking.Store(false)
+	var late error
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		late = fmt.Errorf("maintenance did not finish: %w", ctx.Err())
+	}
+	s.abort()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done, errors.Join(s.err, late)
+}
+
+// abort gives up what is open and waits for the askers.
+func (s *storm) abort() {
+	s.cancel()
+	<-s.ended
+}
