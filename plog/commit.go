@@ -182,8 +182,9 @@ func (l *Log) publish(g *group, i int) {
 	if l.visible() > before {
 		l.wake()
 	}
-	if s.end-segmentHeaderLen > s.size/4 && !l.files.ready() {
+	if s.end-segmentHeaderLen > s.size/4 && l.prepared <= s.seq {
 		next, size := s.seq+1, l.opts.SegmentBytes
+		l.prepared = next
 		l.backgroundLocked(func() { l.files.prepare(next, size) })
 	}
 	l.mu.Unlock()
@@ -257,7 +258,7 @@ func (l *Log) rollback() {
 	if n := len(l.segs); s.empty() && n > 1 && s.first <= l.segs[n-2].last {
 		s.first = l.segs[n-2].last + 1
 		s.last = s.first - 1
-		l.fixManifest = true
+		l.fixManifest, l.headerDue = true, true
 	}
 	if l.pendingCut == noCut {
 		l.cache.truncate(l.done.last + 1)

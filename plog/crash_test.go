@@ -151,7 +151,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, mem *vfs.MemFS, s state, syncer *Syncer, every int, rng *rand.Rand) *world {
-	c := &crasher{mem: mem, every: every, rng: rng, states: []state{s}}
+	c := &crasher{mem: mem, every: every, rng: rand.New(rand.NewPCG(rng.Uint64(), 5)), states: []state{s}}
 	w := &world{t: t, c: c, fs: errorfs.Wrap(mem, c), opts: Options{Syncer: syncer, SegmentBytes: 16 << 10, CacheBytes: 1}}
 	return w
 }

@@ -139,7 +139,7 @@ func (l *Log) pointLocked(s *segment, index uint64) (point, error) {
 
 // loadPoints makes the index of a sealed segment, verifying all of it.
 func (l *Log) loadPoints(s *segment) error {
-	sc := newScanner(s.file, l.partition, s.seq, s.end, 0, 0)
+	sc := newScanner(s.file, l.partition, s.seq, s.end, s.first, 0)
 	end, link := s.end, s.link
 	l.mu.Unlock()
 	points, err := l.scanSealed(sc, s, end, link)
@@ -156,10 +156,9 @@ func (l *Log) scanSealed(sc *scanner, s *segment, end int64, link uint32) ([]poi
 	if err != nil {
 		return nil, err
 	}
-	if !ok || h.seq != s.seq || h.partition != l.partition {
-		return nil, l.corrupt(s.seq, 0, h.first, KindSegmentHeader)
+	if !ok || h.seq != s.seq || h.partition != l.partition || h.first != s.first {
+		return nil, l.corrupt(s.seq, 0, s.first, KindSegmentHeader)
 	}
-	sc.next = h.first
 	points := make([]point, 0, 64)
 	var fr frame
 	for sc.off < end {

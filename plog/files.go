@@ -25,14 +25,14 @@ type files struct {
 	dir       string
 	maxSpares int
 
-	mu        sync.Mutex
-	cond      sync.Cond
-	spares    []spare
-	preparing bool
-	next      *segmentFile // prepared for use
-	nextSeq   uint64       // sequence number of next, or of what is being prepared
-	taken     uint64       // highest sequence number in use: its file must not be made again
-	recycled  uint64
+	mu       sync.Mutex
+	cond     sync.Cond
+	busy     bool // one operation at a time changes files
+	spares   []spare
+	next     *segmentFile // prepared for use
+	nextSeq  uint64       // sequence number of next
+	taken    uint64       // highest sequence number in use: its file must not be made again
+	recycled uint64
 }
 
 // segmentFile is a file ready to be written in place.
@@ -56,52 +56,70 @@ func (p *files) retire(name string, size int64) {
 	p.mu.Unlock()
 }
 
+// begin waits until no other operation changes files, and keeps others out until end.
+func (p *files) begin() {
+	p.mu.Lock()
+	for p.busy {
+		p.cond.Wait()
+	}
+	p.busy = true
+	p.mu.Unlock()
+}
+
+func (p *files) end() {
+	p.mu.Lock()
+	p.busy = false
+	p.cond.Signal()
+	p.mu.Unlock()
+}
+
 // trim deletes spares above the limit.
 func (p *files) trim() {
-	for {
-		p.mu.Lock()
-		if len(p.spares) <= p.maxSpares {
-			p.mu.Unlock()
-			return
-		}
-		s := p.spares[0]
-		p.spares = append(p.spares[:0], p.spares[1:]...)
-		p.mu.Unlock()
-		if err := p.fs.Remove(p.path(s.name)); err != nil && !isNotExist(err) {
-			return
-		}
+	for p.trimOne() {
 	}
 }
 
-// prepare makes the file of segment seq ahead of its use. Only one prepare or take runs at a time.
-func (p *files) prepare(seq uint64, size int64) {
+func (p *files) trimOne() (more bool) {
+	p.begin()
+	defer p.end()
 	p.mu.Lock()
-	if p.preparing || p.next != nil || seq <= p.taken {
+	if len(p.spares) <= p.maxSpares {
 		p.mu.Unlock()
+		return false
+	}
+	s := p.spares[0]
+	p.spares = append(p.spares[:0], p.spares[1:]...)
+	p.mu.Unlock()
+	err := p.fs.Remove(p.path(s.name))
+	return err == nil || isNotExist(err)
+}
+
+// prepare makes the file of segment seq ahead of its use.
+func (p *files) prepare(seq uint64, size int64) {
+	p.begin()
+	defer p.end()
+	p.mu.Lock()
+	unwanted := p.next != nil || seq <= p.taken
+	p.mu.Unlock()
+	if unwanted {
 		return
 	}
-	p.preparing, p.nextSeq = true, seq
-	p.mu.Unlock()
 	f, err := p.make(seq, size)
-	p.mu.Lock()
-	p.preparing = false
-	if err == nil {
-		p.next = f
+	if err != nil {
+		return
 	}
-	p.cond.Broadcast()
+	p.mu.Lock()
+	p.next, p.nextSeq = f, seq
 	p.mu.Unlock()
 }
 
 // take returns the file of segment seq with at least size bytes, made now unless it was prepared.
 func (p *files) take(seq uint64, size int64) (*segmentFile, error) {
+	p.begin()
+	defer p.end()
 	p.mu.Lock()
-	for p.preparing {
-		p.cond.Wait()
-	}
-	f := p.next
-	p.next = nil
-	prepared := p.nextSeq
-	p.taken = seq
+	f, prepared := p.next, p.nextSeq
+	p.next, p.taken = nil, seq
 	p.mu.Unlock()
 	if f != nil && prepared != seq {
 		_ = f.file.Close()
@@ -129,13 +147,6 @@ func (p *files) giveBack(seq uint64, f *segmentFile) {
 	p.next, p.nextSeq = f, seq
 }
 
-// ready reports whether the next segment is prepared or being prepared.
-func (p *files) ready() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.preparing || p.next != nil
-}
-
 // stats returns the number of spares and how many segments were made from one.
 func (p *files) stats() (spares int, recycled uint64) {
 	p.mu.Lock()
@@ -148,15 +159,13 @@ func (p *files) stats() (spares int, recycled uint64) {
 }
 
 func (p *files) close() {
+	p.begin()
+	defer p.end()
 	p.mu.Lock()
-	for p.preparing {
-		p.cond.Wait()
-	}
-	f := p.next
-	p.next = nil
-	p.mu.Unlock()
-	if f != nil {
-		_ = f.file.Close()
+	defer p.mu.Unlock()
+	if p.next != nil {
+		_ = p.next.file.Close()
+		p.next = nil
 	}
 }
 

@@ -55,6 +55,7 @@ type Log struct {
 	closed         bool
 	failed         error
 	useClock       uint64
+	prepared       uint64 // the last segment asked to be prepared ahead
 	committed      uint64
 	waiters        []*Reader
 

@@ -16,7 +16,7 @@ func Open(dir string, partition uint32, o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{dir: dir, partition: partition, fs: o.FS, opts: o, log: o.Logger, syncer: o.Syncer,
-		files: newFiles(o.FS, dir, o.MaxSpares), pend: &group{}, idle: &group{}, pendingCut: noCut, session: newSession()}
+		files: newFiles(o.FS, dir, max(0, o.MaxSpares)), pend: &group{}, idle: &group{}, pendingCut: noCut, session: newSession()}
 	l.cache.limit = o.CacheBytes
 	l.metrics = o.Metrics.forLog(partition)
 	if err := l.load(); err != nil {
@@ -220,7 +220,7 @@ func (l *Log) takeSpare(m *manifest, name string, seq uint64) error {
 	if err != nil {
 		return fmt.Errorf("stat spare %s: %w", name, err)
 	}
-	if st.Size() >= l.opts.SegmentBytes && len(l.files.spares) < l.opts.MaxSpares+1 {
+	if st.Size() >= l.opts.SegmentBytes && len(l.files.spares) <= l.files.maxSpares {
 		l.files.retire(name, st.Size())
 		return nil
 	}
@@ -261,9 +261,9 @@ func (l *Log) recoverActive(m *manifest) error {
 	}
 	l.done = r.pos
 	if s.empty() && m.cut != 0 {
-		s.first = l.done.last + 1
-		s.last = l.done.last
+		s.first, s.last = l.done.last+1, l.done.last
 	}
+	l.headerDue = !r.headed || s.empty() && r.header.first != s.first
 	return l.resync(&r)
 }
 
@@ -274,6 +274,8 @@ type replay struct {
 	pos       position // after the last whole batch
 	groupFrom int64    // where the last group begins: everything before was synced
 	kind      Kind     // why it ended
+	header    segmentHeader
+	headed    bool // header is this segment's
 }
 
 // replay reads whole batches into r until the log ends, and tells a torn end from damage.
@@ -286,7 +288,7 @@ func (l *Log) replay(r *replay, m *manifest) error {
 	if ok = ok && h.seq == r.s.seq && h.partition == l.partition; ok && h.generation > m.generation {
 		return l.corrupt(0, 0, h.first, KindManifestStale)
 	}
-	if l.headerDue = !ok; !ok {
+	if r.header, r.headed = h, ok; !ok {
 		r.kind, r.off = KindSegmentHeader, 0
 	} else if err := r.batches(); err != nil {
 		return err
