@@ -53,12 +53,12 @@ type testPartition struct {
 
 func newTestPartition(t testing.TB, id uint32) *testPartition {
 	t.Helper()
-	return newTestPartitionOn(t, id, vfs.NewMem(), 1<<20)
+	return newTestPartitionOn(t, id, vfs.NewMem(), "/", 1<<20)
 }
 
-func newTestPartitionOn(t testing.TB, id uint32, fs vfs.FS, segment int64) *testPartition {
+func newTestPartitionOn(t testing.TB, id uint32, fs vfs.FS, dir string, segment int64) *testPartition {
 	t.Helper()
-	log, err := plog.Open(fmt.Sprintf("/plog-%d", id), id, plog.Options{FS: fs, SegmentBytes: segment})
+	log, err := plog.Open(fs.PathJoin(dir, fmt.Sprintf("plog-%d", id)), id, plog.Options{FS: fs, SegmentBytes: segment})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,6 +305,7 @@ type harness struct {
 	tasks      *tasks.Runner
 	client     *peer.Client
 	faults     *faults
+	jobs       Jobs // instead of tasks; optional
 	o          Options
 
 	source   *Source
@@ -317,6 +318,9 @@ type harness struct {
 
 // node is the name under which the receiving node is dialled; its real address changes with every restart.
 const node = "backup:1"
+
+// ackTimeout is short enough for tests that lose messages, and long enough for a busy machine.
+const ackTimeout = 100 * time.Millisecond
 
 func newHarness(tb testing.TB, partitions int, o Options) *harness {
 	tb.Helper()
@@ -429,6 +433,9 @@ func (h *harness) startSource() {
 		o.Remotes = []Remote{{Name: "backup", Addresses: []string{node}}}
 	}
 	o.Network, o.Jobs = h.faults, h.tasks
+	if h.jobs != nil {
+		o.Jobs = h.jobs
+	}
 	setDefault(&o.RetryMin, time.Millisecond)
 	setDefault(&o.RetryMax, 10*time.Millisecond)
 	source, err := New(o)

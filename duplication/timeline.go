@@ -15,8 +15,8 @@ const (
 
 // timeline remembers, in bounded memory, when the shippable decrees of one partition were committed and how many bytes they have:
 // enough to say how far behind any confirmed decree is, although the decrees themselves are in the log only. Decrees committed
-// close to each other share a point; when there are too many points, neighbours are merged, so the error of an answer is at most
-// a millisecond or a thousandth of the time that the timeline spans, whichever is more. It is not safe for concurrent use.
+// close to each other share a point; when there are too many points, neighbours are merged, so an answer
+// is too early by at most a millisecond or about a thousandth of the longest time that had to be spanned, whichever is more. It is not safe for concurrent use.
 type timeline struct {
 	points     []point
 	resolution mutation.Timestamp
