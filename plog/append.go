@@ -60,7 +60,7 @@ func (l *Log) Append(entries []Entry, hs *HardState, done func(error)) error {
 	}
 	var cutTerm uint64
 	if len(entries) > 0 && entries[0].Index <= l.LastIndex() && entries[0].Index > 0 {
-		if cutTerm, err = l.Term(entries[0].Index - 1); err != nil {
+		if cutTerm, err = l.Term(entries[0].Index - 1); err != nil && l.Failed() == nil {
 			return fmt.Errorf("append to plog of partition %d at %d: %w", l.partition, entries[0].Index, err)
 		}
 	}
