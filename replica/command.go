@@ -47,6 +47,6 @@ type Value struct {
 	Data []byte
 	// ExpireAt is when the key ceases to be, in milliseconds since 1970; 0 is never.
 	ExpireAt uint64
-	// Len is the number of a hash's fields.
+	// Len is the number of a hash's fields, or of a string's bytes.
 	Len uint64
 }

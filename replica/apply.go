@@ -1,0 +1,217 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"replicanode/replica/mutation"
+)
+
+// applier gathers committed entries and writes them to the database in one go.
+type applier struct {
+	// queued are committed and not yet applied.
+	queued []partitionEvent
+	// steps are the decrees of the batch being written; matched of them are the first of the evaluator's inflight.
+	steps   []step
+	matched int
+	// foreign are entries that were not evaluated by this node as the leader, and are evaluated when applied.
+	foreign []*proposal
+
+	entries []badger.Entry
+	record  []byte
+}
+
+// step is one decree of a batch and what it writes, if anything.
+type step struct {
+	entry   *raftpb.Entry
+	effects *effects
+}
+
+func (a *applier) queue(e *partitionEvent) { a.queued = append(a.queued, *e) }
+
+// applyQueued applies everything that is committed: one database write, then everything that waited for it.
+func (p *Partition) applyQueued(ev *evaluator) {
+	a := &ev.applier
+	if len(a.queued) == 0 {
+		return
+	}
+	if err := p.applyAll(ev); err != nil {
+		p.fail(fmt.Errorf("apply after decree %d: %w", p.Applied(), err))
+	}
+	clear(a.queued)
+	clear(a.steps)
+	a.queued, a.steps, a.matched = a.queued[:0], a.steps[:0], 0
+}
+
+func (p *Partition) applyAll(ev *evaluator) error {
+	a := &ev.applier
+	for i := range a.queued {
+		for _, e := range a.queued[i].entries {
+			if err := p.prepare(ev, e); err != nil {
+				return fmt.Errorf("decree %d: %w", e.GetIndex(), err)
+			}
+		}
+	}
+	last := a.steps[len(a.steps)-1].entry
+	if err := p.write(ev, last); err != nil {
+		return err
+	}
+	ev.state.moveTo(last.GetIndex())
+	p.applied.Store(last.GetIndex())
+	p.settle(ev, last)
+	return nil
+}
+
+// prepare finds or makes the effects of one committed entry.
+func (p *Partition) prepare(ev *evaluator, e *raftpb.Entry) error {
+	a := &ev.applier
+	st := step{entry: e}
+	if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
+		if a.matched < len(ev.inflight) {
+			own := ev.inflight[a.matched]
+			if !sameData(own.data, e.GetData()) {
+				return errors.New("another entry than the one proposed was committed without a change of leader")
+			}
+			st.effects = &own.effects
+			a.matched++
+		} else {
+			pr := ev.newProposal()
+			a.foreign = append(a.foreign, pr)
+			if err := p.evaluateForeign(ev, pr, e.GetData()); err != nil {
+				return err
+			}
+			st.effects = &pr.effects
+		}
+	}
+	a.steps = append(a.steps, st)
+	return nil
+}
+
+func sameData(a, b []byte) bool {
+	return len(a) == len(b) && (&a[0] == &b[0] || bytes.Equal(a, b))
+}
+
+// evaluateForeign turns a log entry into effects.
+func (p *Partition) evaluateForeign(ev *evaluator, pr *proposal, data []byte) error {
+	h, err := mutation.ParseHeader(data)
+	if err != nil {
+		return err
+	}
+	p.clock.Observe(h.Timestamp)
+	mu := &ev.tx.mu
+	mu.set, mu.at = &pr.effects, h.Timestamp
+	switch h.Kind {
+	case mutation.User:
+		return mu.applyUser(data, true)
+	case mutation.Duplicated:
+		return p.mutateDuplicated(mu, data)
+	}
+	return mu.applyProgress(data)
+}
+
+// applyUser does all operations of a user mutation.
+func (mu *mutator) applyUser(data []byte, local bool) error {
+	h, d, err := mutation.Decode(data)
+	if err != nil {
+		return err
+	}
+	mu.begin(h, local)
+	for op := (mutation.Op{}); d.Next(&op); {
+		if err := mu.apply(&op); err != nil {
+			return err
+		}
+	}
+	return d.Err()
+}
+
+// write puts the batch into the database, each decree's effects at its own version.
+func (p *Partition) write(ev *evaluator, last *raftpb.Entry) error {
+	a := &ev.applier
+	a.entries = a.entries[:0]
+	total := 1
+	for i := range a.steps {
+		if s := a.steps[i].effects; s != nil {
+			total += len(s.list)
+		}
+	}
+	if cap(a.entries) < total {
+		a.entries = make([]badger.Entry, 0, total+total/2)
+	}
+	wb := p.db.NewManagedWriteBatch()
+	defer wb.Cancel()
+	for i := range a.steps {
+		st := &a.steps[i]
+		if st.effects == nil {
+			continue
+		}
+		for _, e := range st.effects.list {
+			if e.superseded {
+				continue
+			}
+			a.entries = append(a.entries, badger.Entry{Key: e.key, Value: e.val, UserMeta: e.val[0], ExpiresAt: e.expiresAt})
+			if err := wb.SetEntryAt(&a.entries[len(a.entries)-1], st.entry.GetIndex()); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range a.queued {
+		for _, c := range a.queued[i].confs {
+			rec, err := proto.Marshal(c.conf)
+			if err != nil {
+				return err
+			}
+			if err := wb.SetEntryAt(badger.NewEntry(confKey, rec), c.index); err != nil {
+				return err
+			}
+		}
+	}
+	a.record = appliedRecord{last.GetTerm(), p.clock.Last()}.append(a.record[:0])
+	a.entries = append(a.entries, badger.Entry{Key: appliedKey, Value: a.record})
+	if err := wb.SetEntryAt(&a.entries[len(a.entries)-1], last.GetIndex()); err != nil {
+		return err
+	}
+	return wb.Flush()
+}
+
+// settle tells everybody who waits for what has just been applied.
+func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
+	a := &ev.applier
+	for _, pr := range ev.inflight[:a.matched] {
+		p.finishAll(pr.commands, nil)
+		ev.recycle(pr)
+	}
+	rest := copy(ev.inflight, ev.inflight[a.matched:])
+	clear(ev.inflight[rest:])
+	ev.inflight = ev.inflight[:rest]
+	for _, pr := range a.foreign {
+		ev.recycle(pr)
+	}
+	clear(a.foreign)
+	a.foreign = a.foreign[:0]
+
+	p.noteProgress(a)
+	p.publish(a)
+	var responses []*raftpb.Message
+	for i := range a.queued {
+		responses = append(responses, a.queued[i].responses...)
+	}
+	p.h.post(hostEvent{kind: hostApplied, g: p.group, index: last.GetIndex(), responses: responses})
+	p.metrics.applied(a.steps)
+	p.durable.wrote(p, a.entries)
+	p.wakeReaders(last.GetIndex())
+	p.resume(ev, last)
+}
+
+// resume lets commands be evaluated (again) once the state is what the next entry of this leader follows.
+func (p *Partition) resume(ev *evaluator, last *raftpb.Entry) {
+	if ev.term != 0 || ev.leaderTerm == 0 || last.GetTerm() != ev.leaderTerm || len(ev.inflight) > 0 {
+		return
+	}
+	ev.forgetDoomed()
+	p.becomeServing(ev)
+}

@@ -1,0 +1,236 @@
+package replica
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// pins are the decrees that somebody reads: the database must not drop versions visible at them.
+type pins struct {
+	mu sync.Mutex
+	// held is ordered by decree.
+	held []pin
+}
+
+type pin struct {
+	decree uint64
+	n      int
+}
+
+// enter pins the decree that applied holds now, and returns it.
+func (s *pins) enter(applied *atomic.Uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	decree := applied.Load()
+	s.add(decree)
+	return decree
+}
+
+// add pins a decree. mu is held.
+func (s *pins) add(decree uint64) {
+	at, found := slices.BinarySearchFunc(s.held, decree, func(p pin, d uint64) int {
+		switch {
+		case p.decree < d:
+			return -1
+		case p.decree > d:
+			return 1
+		}
+		return 0
+	})
+	if found {
+		s.held[at].n++
+		return
+	}
+	s.held = slices.Insert(s.held, at, pin{decree, 1})
+}
+
+func (s *pins) leave(decree uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.held {
+		if s.held[i].decree == decree {
+			if s.held[i].n--; s.held[i].n == 0 {
+				s.held = slices.Delete(s.held, i, i+1)
+			}
+			return
+		}
+	}
+}
+
+// durability follows which decree is in the database's synced tables.
+type durability struct {
+	mu      sync.Mutex
+	db      *badger.DB
+	dir     string
+	decree  uint64
+	checked time.Time
+	written int
+	// discard is the version up to which the database may drop what is superseded.
+	discard uint64
+}
+
+const (
+	// durableMaxAge is how old the answer of Durable may be.
+	durableMaxAge = 100 * time.Millisecond
+	// durableCheckBytes written start a check on their own, so that superseded versions are dropped in time.
+	durableCheckBytes = 4 << 20
+)
+
+// maxTableVersion is the highest version in the database's tables. Tables are synced, and noted in a synced manifest,
+// before they show up; memtables become tables in the order in which they were written, and every applied batch ends
+// with a record that is never dropped. So everything up to it, and at least a part of that decree itself, survives
+// the loss of all memtables.
+func maxTableVersion(db *badger.DB) uint64 {
+	version := uint64(0)
+	for _, t := range db.Tables() {
+		version = max(version, t.MaxVersion)
+	}
+	return version
+}
+
+// Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second.
+func (p *Partition) Durable() uint64 {
+	if p.DB() == nil {
+		return 0
+	}
+	p.views.RLock()
+	defer p.views.RUnlock()
+	d := &p.durable
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.db != nil && time.Since(d.checked) >= durableMaxAge {
+		p.refreshDurable()
+	}
+	return d.decree
+}
+
+// refreshDurable looks at the tables. durable.mu is held.
+func (p *Partition) refreshDurable() {
+	d := &p.durable
+	d.checked, d.written = time.Now(), 0
+	if version := maxTableVersion(d.db); version > d.decree {
+		// A decree may be split over two memtables, so the last one counts as durable only in part.
+		if err := syncDir(d.dir); err != nil {
+			p.log.Warn("database folder not synced", "error", err)
+			return
+		}
+		d.decree = version
+	}
+	p.pins.mu.Lock()
+	defer p.pins.mu.Unlock()
+	discard := uint64(0)
+	if d.decree > 0 {
+		discard = d.decree - 1
+	}
+	if len(p.pins.held) > 0 {
+		discard = min(discard, p.pins.held[0].decree)
+	}
+	if discard > d.discard {
+		d.discard = discard
+		d.db.SetDiscardTs(discard)
+	}
+}
+
+// wrote notes that bytes went into the database.
+func (d *durability) wrote(p *Partition, entries []badger.Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range entries {
+		d.written += len(entries[i].Key) + len(entries[i].Value)
+	}
+	if d.written >= durableCheckBytes {
+		p.refreshDurable()
+	}
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// DB is the database; nil until the partition is open and after it was closed. Read it at pinned decrees only.
+func (p *Partition) DB() *badger.DB {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase < phaseOpen {
+		return nil
+	}
+	return p.db
+}
+
+// PinApplied keeps the state at the applied decree readable until release is called; calling it again is harmless.
+func (p *Partition) PinApplied() (decree uint64, release func(), err error) {
+	if p.DB() == nil {
+		return 0, nil, ErrNotReady
+	}
+	decree = p.pins.enter(&p.applied)
+	return decree, p.unpin(decree), nil
+}
+
+// Pin keeps the state at a decree readable until release is called; calling it again is harmless. The decree must not
+// be beyond the applied one, and is refused with ErrReleased when what it needs may be dropped already.
+func (p *Partition) Pin(decree uint64) (release func(), err error) {
+	if p.DB() == nil {
+		return nil, ErrNotReady
+	}
+	p.durable.mu.Lock()
+	defer p.durable.mu.Unlock()
+	p.pins.mu.Lock()
+	defer p.pins.mu.Unlock()
+	if decree < p.durable.discard || decree > p.applied.Load() {
+		return nil, fmt.Errorf("pin decree %d: %w", decree, ErrReleased)
+	}
+	p.pins.add(decree)
+	return p.unpin(decree), nil
+}
+
+func (p *Partition) unpin(decree uint64) func() {
+	return sync.OnceFunc(func() { p.pins.leave(decree) })
+}
+
+// ReadAt is a transaction that reads the state at a decree, which must be pinned. Discard it before the pin is
+// released and before the host is stopped.
+func (p *Partition) ReadAt(decree uint64) (*badger.Txn, error) {
+	db := p.DB()
+	if db == nil {
+		return nil, ErrNotReady
+	}
+	if decree > p.Applied() {
+		return nil, fmt.Errorf("read at decree %d, applied is %d: %w", decree, p.Applied(), ErrReleased)
+	}
+	return db.NewTransactionAt(decree, false), nil
+}
+
+// ReleaseLog lets the private log forget everything up to decree, but never what recovery needs (replay starts at the
+// durable decree) or what another voter lacks.
+func (p *Partition) ReleaseLog(decree uint64) error {
+	log := p.Log()
+	if log == nil {
+		return ErrNotReady
+	}
+	durable := p.Durable()
+	if durable == 0 {
+		return nil
+	}
+	decree = min(decree, durable-1)
+	if !p.single.Load() {
+		decree = min(decree, p.h.minMatch(p.group))
+	}
+	if decree < log.FirstIndex() {
+		return nil
+	}
+	if err := log.Release(decree); err != nil {
+		return fmt.Errorf("release log of partition %d up to %d: %w", p.id, decree, err)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"replicanode/plog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// call is a command made of a function; it tells how it ended.
+type call struct {
+	run  func(tx *Tx)
+	done chan error
+}
+
+func newCall(run func(tx *Tx)) *call { return &call{run: run, done: make(chan error, 1)} }
+
+func (c *call) Execute(tx *Tx)   { c.run(tx) }
+func (c *call) Finish(err error) { c.done <- err }
+
+// do proposes and waits.
+func do(t testing.TB, p *Partition, run func(tx *Tx)) {
+	t.Helper()
+	if err := try(p, run); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func try(p *Partition, run func(tx *Tx)) error {
+	c := newCall(run)
+	if err := p.Propose(c); err != nil {
+		return err
+	}
+	return <-c.done
+}
+
+func set(t testing.TB, p *Partition, key, value string) {
+	t.Helper()
+	do(t, p, func(tx *Tx) { must(t, tx.Put([]byte(key), []byte(value), 0)) })
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func get(t testing.TB, p *Partition, key string) (value string, ok bool) {
+	t.Helper()
+	err := p.View(t.Context(), func(v *View) error {
+		got, found, err := v.Get([]byte(key))
+		value, ok = string(got.Data), found
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value, ok
+}
+
+// testNode is a host with its syncer.
+type testNode struct {
+	*Host
+	syncer *plog.Syncer
+}
+
+func testOptions(t testing.TB, dir string) Options {
+	o := Options{Dir: dir, Partitions: 1, ClusterID: 7, MemTableBytes: minMemTableBytes}
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return o
+}
+
+func startNode(t testing.TB, o Options) *testNode {
+	t.Helper()
+	n, err := openNode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func openNode(o Options) (*testNode, error) {
+	n := &testNode{syncer: plog.NewSyncer(plog.SyncerOptions{})}
+	if err := n.syncer.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	o.Syncer = n.syncer
+	var err error
+	if n.Host, err = NewHost(o); err != nil {
+		return nil, err
+	}
+	return n, n.Start(context.Background())
+}
+
+func (n *testNode) stop(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := n.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if err := n.syncer.Stop(ctx); err != nil {
+		t.Errorf("stop syncer: %v", err)
+	}
+}
+
+func key(i int) string { return fmt.Sprintf("key-%06d", i) }

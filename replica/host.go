@@ -1,0 +1,225 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// Host hosts all partitions of a node.
+//
+// One goroutine drives the Raft groups of all of them; each partition has one goroutine of its own for evaluating and
+// applying. They talk through queues, so no lock is held while anything waits.
+type Host struct {
+	o          Options
+	partitions []*Partition
+	metrics    *hostMetrics
+	refusal    atomic.Pointer[error]
+
+	ctx    context.Context // ends when Stop is called
+	cancel context.CancelFunc
+
+	lifecycle sync.Mutex
+	started   bool
+	stopped   bool
+	openers   sync.WaitGroup
+	stopDone  chan struct{}
+	stopErr   error
+
+	mu       sync.Mutex // guards the inbox; a leaf
+	inbox    []hostEvent
+	sleeping bool
+	wake     chan struct{}
+	loopDone chan struct{}
+
+	// Below is the loop's.
+	groups []*group
+	dirty  []*group
+	outbox []Message
+}
+
+// NewHost checks the options.
+func NewHost(o Options) (*Host, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Host{o: o, wake: make(chan struct{}, 1), loopDone: make(chan struct{}), stopDone: make(chan struct{})}
+	h.metrics = newHostMetrics(h)
+	for id := range o.Partitions {
+		h.partitions = append(h.partitions, newPartition(h, id))
+	}
+	if err := h.metrics.register(o.Registerer); err != nil {
+		return nil, fmt.Errorf("replica: register metrics: %w", err)
+	}
+	return h, nil
+}
+
+// Start begins to open the partitions and returns; WaitReady waits for them. A partition that cannot be opened is
+// left out and says why in Err. Values of ctx are passed on, its end is not.
+func (h *Host) Start(ctx context.Context) error {
+	h.lifecycle.Lock()
+	defer h.lifecycle.Unlock()
+	if h.started || h.stopped {
+		return errors.New("replica: host can be started only once")
+	}
+	if err := os.MkdirAll(h.o.Dir, 0o755); err != nil {
+		return fmt.Errorf("replica: create folder of partitions: %w", err)
+	}
+	h.started = true
+	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	go h.loop()
+	for _, p := range h.partitions {
+		h.openers.Go(func() {
+			err := h.o.Runner.Run(h.ctx, fmt.Sprintf("partition %d", p.id), p.open)
+			if err != nil {
+				p.fail(err)
+			}
+		})
+	}
+	return nil
+}
+
+// WaitReady waits until every partition serves, follows a leader elsewhere, or has failed, and returns the failures
+// joined.
+func (h *Host) WaitReady(ctx context.Context) error {
+	var errs []error
+	for _, p := range h.partitions {
+		errs = append(errs, p.waitReady(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Stop refuses new work, finishes what is in flight and closes everything. When ctx ends first, what is in flight is
+// abandoned. Every call waits for the end; the first decides how long in-flight work may take.
+func (h *Host) Stop(ctx context.Context) error {
+	h.lifecycle.Lock()
+	started, first := h.started, !h.stopped
+	h.stopped = true
+	h.lifecycle.Unlock()
+	if !started {
+		return nil
+	}
+	if first {
+		h.stopErr = h.stop(ctx)
+		close(h.stopDone)
+	}
+	select {
+	case <-h.stopDone:
+		return h.stopErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Host) stop(ctx context.Context) error {
+	h.cancel()
+	h.openers.Wait()
+	for _, p := range h.partitions {
+		p.drain()
+	}
+	for _, p := range h.partitions {
+		p.waitEnd(ctx)
+	}
+	h.post(hostEvent{kind: hostClose})
+	<-h.loopDone
+	h.metrics.unregister(h.o.Registerer)
+	errs := make([]error, len(h.partitions))
+	var closers sync.WaitGroup
+	for i, p := range h.partitions {
+		closers.Go(func() { errs[i] = p.close() })
+	}
+	closers.Wait()
+	return errors.Join(errs...)
+}
+
+// drain refuses new commands; the goroutine ends when those in flight have finished.
+func (p *Partition) drain() {
+	p.mu.Lock()
+	p.draining, p.idle = true, false
+	p.mu.Unlock()
+	p.wake.Signal()
+}
+
+// waitEnd waits for the goroutine, if it was ever started.
+func (p *Partition) waitEnd(ctx context.Context) {
+	if p.group == nil {
+		return
+	}
+	select {
+	case <-p.loopDone:
+		return
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	p.quit, p.idle = true, false
+	p.mu.Unlock()
+	p.wake.Signal()
+	<-p.loopDone
+}
+
+// Partition is the partition with that number, nil beyond the last.
+func (h *Host) Partition(id uint32) *Partition {
+	if id >= uint32(len(h.partitions)) {
+		return nil
+	}
+	return h.partitions[id]
+}
+
+// Partitions are all partitions, by number. The slice must not be changed.
+func (h *Host) Partitions() []*Partition { return h.partitions }
+
+// Route is the partition of a key.
+func (h *Host) Route(key []byte) *Partition {
+	return h.partitions[PartitionOf(key, uint32(len(h.partitions)))]
+}
+
+// maxInbox bounds how many messages of other nodes wait for the host's goroutine.
+const maxInbox = 1 << 16
+
+// Step takes a message from another node. ErrBusy drops it, which Raft tolerates.
+func (h *Host) Step(m Message) error {
+	p := h.Partition(m.Partition)
+	if p == nil || m.Raft == nil {
+		return fmt.Errorf("replica: message for partition %d of %d", m.Partition, len(h.partitions))
+	}
+	p.mu.Lock()
+	g, phase := p.group, p.phase
+	p.mu.Unlock()
+	if phase != phaseOpen {
+		return ErrNotReady
+	}
+	h.mu.Lock()
+	full := len(h.inbox) >= maxInbox
+	h.mu.Unlock()
+	if full {
+		return ErrBusy
+	}
+	h.post(hostEvent{kind: hostStep, g: g, msg: m.Raft})
+	return nil
+}
+
+// RefuseWrites makes Propose return err for every command, on all partitions, until it is called with nil.
+// Reads, duplication and maintenance go on.
+func (h *Host) RefuseWrites(err error) {
+	if err == nil {
+		h.refusal.Store(nil)
+		return
+	}
+	h.refusal.Store(&err)
+}
+
+// minMatch asks the host's goroutine which decree every other member has.
+func (h *Host) minMatch(g *group) uint64 {
+	reply := make(chan uint64, 1)
+	h.post(hostEvent{kind: hostMinMatch, g: g, reply: reply})
+	select {
+	case least := <-reply:
+		return least
+	case <-h.loopDone:
+		return 0
+	}
+}

@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// run is the partition's goroutine: it evaluates commands and applies the log until the partition fails or stops.
+func (p *Partition) run(ev *evaluator) {
+	defer close(p.loopDone)
+	defer p.endRun(ev)
+	defer func() {
+		if v := recover(); v != nil {
+			p.fail(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}
+	}()
+	var events []partitionEvent
+	for {
+		var ok bool
+		if events, ok = p.next(ev, events[:0]); !ok {
+			return
+		}
+		// Evaluating first lets the log sync the next mutation while the previous one is being applied.
+		p.evaluate(ev)
+		for i := range events {
+			p.handle(ev, &events[i])
+		}
+		p.applyQueued(ev)
+		clear(events)
+		p.evaluate(ev)
+	}
+}
+
+// next waits for something to do and takes it: all events, and the queue when the goroutine has none left.
+func (p *Partition) next(ev *evaluator, empty []partitionEvent) ([]partitionEvent, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		canEvaluate := len(ev.inflight) < p.o.InFlight && ev.term != 0
+		switch {
+		case p.quit:
+			return empty, false
+		case len(p.events) > 0, canEvaluate && (len(p.queue) > 0 || ev.next < len(ev.work)):
+			events := p.events
+			p.events = empty
+			if len(ev.work) == 0 {
+				p.queue, ev.work = ev.work, p.queue
+			}
+			p.queued = len(p.queue) + len(ev.work) - ev.next
+			return events, true
+		case p.draining && p.refuse != nil:
+			return empty, false
+		case p.draining && len(p.queue) == 0 && len(ev.work) == 0 && len(ev.inflight) == 0:
+			return empty, false
+		}
+		p.idle = true
+		p.wake.Wait()
+	}
+}
+
+func (p *Partition) handle(ev *evaluator, e *partitionEvent) {
+	switch e.kind {
+	case eventCommitted:
+		ev.applier.queue(e)
+		return
+	case eventLeader:
+		// What is committed is applied first: it may hold this node's own proposals of the term that ends.
+		p.applyQueued(ev)
+		p.leaderChanged(ev, e)
+	case eventRefused:
+		if e.epoch == ev.epoch {
+			p.refused(ev, e.seq, e.err)
+		}
+	case eventStalled:
+		p.stalled(ev, e.err)
+	}
+}
+
+func (p *Partition) leaderChanged(ev *evaluator, e *partitionEvent) {
+	p.lead.Store(e.lead)
+	newTerm := uint64(0)
+	if e.isLeader {
+		newTerm = e.term
+	}
+	if ev.leaderTerm != newTerm {
+		p.stepDown(ev, &NotLeaderError{Leader: e.lead})
+		ev.leaderTerm = newTerm
+	}
+	p.mu.Lock()
+	p.announce()
+	p.mu.Unlock()
+}
+
+// stepDown ends what is pending because the overlay is no longer what the next entries follow.
+func (p *Partition) stepDown(ev *evaluator, refusal error) {
+	p.mu.Lock()
+	p.serving.Store(false)
+	waiting := p.queue
+	p.queue, p.queued = nil, 0
+	p.mu.Unlock()
+	ev.term = 0
+	p.abandon(ev, ErrResultUnknown, refusal)
+	p.finishAll(waiting, refusal)
+}
+
+// becomeServing is called when the first entry of this node's own term is applied.
+func (p *Partition) becomeServing(ev *evaluator) {
+	ev.term = ev.leaderTerm
+	p.mu.Lock()
+	p.serving.Store(true)
+	p.announce()
+	p.mu.Unlock()
+	p.replay.finish(p.o.Clock())
+	p.log.Info("partition serves", "term", ev.term, "applied", p.Applied())
+}
+
+// stalled ends pending writes while the log has no space, and refuses new ones. What is proposed stays so and takes
+// effect when the space comes back.
+func (p *Partition) stalled(ev *evaluator, err error) {
+	p.mu.Lock()
+	p.refuse = err
+	var waiting []Command
+	if err != nil {
+		waiting = p.queue
+		p.queue, p.queued = nil, 0
+	}
+	p.mu.Unlock()
+	if err == nil {
+		return
+	}
+	for _, pr := range ev.inflight {
+		p.finishAll(pr.commands, err)
+		clear(pr.commands)
+		pr.commands = pr.commands[:0]
+	}
+	p.finishAll(ev.work[ev.next:], err)
+	clear(ev.work)
+	ev.work, ev.next = ev.work[:0], 0
+	p.finishAll(waiting, err)
+}
+
+// endRun ends whatever is pending when the goroutine does.
+func (p *Partition) endRun(ev *evaluator) {
+	p.mu.Lock()
+	p.serving.Store(false)
+	refusal := error(ErrStopped)
+	if p.phase == phaseFailed {
+		refusal = &FailedError{Partition: p.id, Cause: p.err}
+	} else {
+		p.draining = true
+	}
+	waiting := p.queue
+	p.queue, p.queued = nil, 0
+	p.readers.failAll(refusal)
+	p.announce()
+	p.mu.Unlock()
+	inflight := refusal
+	if p.Err() == nil {
+		inflight = ErrResultUnknown
+	}
+	p.abandon(ev, inflight, refusal)
+	p.finishAll(waiting, refusal)
+	if ev.state.txn != nil {
+		ev.state.txn.Discard()
+	}
+}

@@ -1,0 +1,276 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"replicanode/plog"
+)
+
+// PartitionDir is the folder of a partition below Options.Dir. Its sub-folders are LogDir and DBDir.
+func PartitionDir(id uint32) string { return fmt.Sprintf("%04d", id) }
+
+const (
+	// LogDir is the folder of the private log below a partition's folder.
+	LogDir = "plog"
+	// DBDir is the folder of the database below a partition's folder.
+	DBDir = "db"
+)
+
+// open opens the database and the log and hands the group to the host's goroutine.
+func (p *Partition) open(ctx context.Context) error {
+	p.mu.Lock()
+	if p.phase != phaseWaiting {
+		p.mu.Unlock()
+		return ErrStopped
+	}
+	p.phase = phaseOpening
+	p.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dir := filepath.Join(p.o.Dir, PartitionDir(p.id))
+	db, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
+	if err != nil {
+		return fmt.Errorf("open database of partition %d: %w", p.id, err)
+	}
+	log, err := p.openLog(filepath.Join(dir, LogDir))
+	if err != nil {
+		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), db.Close())
+	}
+	p.plog, p.db = log, db
+	p.durable.db, p.durable.dir = db, filepath.Join(dir, DBDir)
+	p.durable.decree = maxTableVersion(db)
+	ev, err := p.recoverState()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), db.Close(), log.Close())
+	}
+	p.mu.Lock()
+	p.phase = phaseOpen
+	p.announce()
+	p.mu.Unlock()
+	go p.run(ev)
+	p.h.post(hostEvent{kind: hostOpened, g: p.group})
+	return nil
+}
+
+func (p *Partition) openLog(dir string) (*plog.Log, error) {
+	o := p.o.Log
+	o.Syncer = p.o.Syncer
+	if p.o.FS != nil {
+		o.FS = p.o.FS
+	}
+	if o.Logger == nil {
+		o.Logger = p.o.Logger
+	}
+	return plog.Open(dir, p.id, o)
+}
+
+// recoverState finds out where to go on, and prepares the goroutine's state and the Raft group for it.
+func (p *Partition) recoverState() (*evaluator, error) {
+	durable, base := p.durable.decree, p.plog.FirstIndex()-1
+	if base > durable || p.plog.LastIndex()+1 < durable {
+		return nil, fmt.Errorf("log holds decrees %d to %d, but the database is durable up to %d",
+			base+1, p.plog.LastIndex(), durable)
+	}
+	// The durable decree may be there in part only, so it is replayed, unless the log has been cut right behind a
+	// complete state (a restored checkpoint).
+	start := base
+	if durable > 0 {
+		start = max(base, durable-1)
+	}
+	conf, err := p.readSystem(start)
+	if err != nil {
+		return nil, err
+	}
+	p.applied.Store(start)
+	p.replay.begin(start, p.plog.LastIndex(), p.o.Clock())
+	if p.group, err = p.newGroup(start, conf); err != nil {
+		return nil, err
+	}
+	ev := &evaluator{epoch: 1}
+	ev.state = state{
+		db: p.db, overlay: newOverlay(), applied: start,
+		tombstoneSeconds: uint64(p.o.TombstoneTTL.Seconds()),
+	}
+	ev.tx.limits, ev.tx.mu.s = p.o, &ev.state
+	p.log.Info("partition opened", "replay_from", start+1, "replay_to", p.plog.LastIndex())
+	return ev, nil
+}
+
+// readSystem reads the partition's own records.
+func (p *Partition) readSystem(start uint64) (*raftpb.ConfState, error) {
+	conf := new(raftpb.ConfState)
+	if start == 0 {
+		return conf, nil
+	}
+	txn := p.db.NewTransactionAt(start, false)
+	defer txn.Discard()
+	rec, err := readRecord(txn, confKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := proto.Unmarshal(rec, conf); err != nil {
+		return nil, fmt.Errorf("%w: membership: %w", errState, err)
+	}
+	if rec, err = readRecord(txn, appliedKey); err != nil {
+		return nil, err
+	}
+	if rec != nil {
+		applied, err := parseAppliedRecord(rec)
+		if err != nil {
+			return nil, err
+		}
+		p.clock.Observe(applied.timestamp)
+	}
+	return conf, p.readConfirmed(txn)
+}
+
+func (p *Partition) readConfirmed(txn *badger.Txn) error {
+	prefix := appendConfirmedKey(nil, "")
+	o := badger.DefaultIteratorOptions
+	o.Prefix = prefix
+	it := txn.NewIterator(o)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		err := it.Item().Value(func(rec []byte) error {
+			decree, err := parseNumber(rec)
+			p.confirmed[string(it.Item().Key()[len(prefix):])] = decree
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Partition) newGroup(start uint64, conf *raftpb.ConfState) (*group, error) {
+	g := &group{h: p.h, p: p, applied: start, store: &storage{log: p.plog, conf: conf, applied: start}}
+	hs := p.plog.HardState()
+	g.hs, g.term = hs, hs.Term
+	g.hs.Commit = max(hs.Commit, start)
+	rn, err := newRawNode(&raft.Config{
+		ID: p.o.NodeID, ElectionTick: p.o.ElectionTicks, HeartbeatTick: p.o.HeartbeatTicks,
+		Storage: g.store, Applied: start, AsyncStorageWrites: true,
+		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: uint64(p.o.ApplyBytes), MaxInflightMsgs: 256,
+		CheckQuorum: true, PreVote: true, ReadOnlyOption: raft.ReadOnlySafe,
+		DisableProposalForwarding: true, Logger: raftLogger{p.log},
+	})
+	if err != nil {
+		return nil, errors.Join(err, g.store.err)
+	}
+	g.rn = rn
+	if len(conf.GetVoters()) > 0 {
+		g.setConf(conf)
+	}
+	if p.plog.LastIndex() > 0 || start > 0 {
+		return g, nil
+	}
+	voters := slices.Sorted(slices.Values(p.o.Voters))
+	peers := make([]raft.Peer, len(voters))
+	for i, id := range voters {
+		peers[i].ID = id
+	}
+	if err := rn.Bootstrap(peers); err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	return g, nil
+}
+
+// newRawNode makes Raft's panics errors.
+func newRawNode(c *raft.Config) (rn *raft.RawNode, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("raft: %v", v)
+		}
+	}()
+	return raft.NewRawNode(c)
+}
+
+// openDB opens a partition's database at what its synced tables hold.
+func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	// The files behind the memtables are not synced, so after a crash they may hold any part of what the log replays
+	// anyway. Without them, recovery is the same after every kind of crash.
+	stale, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range stale {
+		if err := os.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	bo := badger.DefaultOptions(dir).
+		WithLogger(badgerLogger{log}).
+		WithSyncWrites(false).
+		WithDetectConflicts(false).
+		WithMetricsEnabled(false).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(o.IndexCacheBytes).
+		WithMemTableSize(o.MemTableBytes).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithValueThreshold(1 << 20).
+		WithValueLogFileSize(4 << 20).
+		WithCompactL0OnClose(false)
+	return badger.OpenManaged(bo)
+}
+
+// badgerLogger gives badger's prose to slog.
+type badgerLogger struct{ log *slog.Logger }
+
+func (l badgerLogger) Errorf(format string, v ...any) {
+	l.log.Error("badger", "message", fmt.Sprintf(format, v...))
+}
+
+func (l badgerLogger) Warningf(format string, v ...any) {
+	l.log.Warn("badger", "message", fmt.Sprintf(format, v...))
+}
+
+func (l badgerLogger) Infof(format string, v ...any) { l.Debugf(format, v...) }
+
+func (l badgerLogger) Debugf(format string, v ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("badger", "message", fmt.Sprintf(format, v...))
+	}
+}
+
+// close closes the database and the log; the goroutines that use them have ended.
+func (p *Partition) close() error {
+	p.views.Lock()
+	defer p.views.Unlock()
+	p.mu.Lock()
+	db, log := p.db, p.plog
+	opened := p.group != nil && db != nil
+	if p.phase != phaseFailed {
+		p.phase = phaseStopped
+	}
+	p.announce()
+	p.mu.Unlock()
+	p.durable.mu.Lock()
+	p.durable.db = nil
+	p.durable.mu.Unlock()
+	if !opened {
+		return nil
+	}
+	return errors.Join(db.Close(), log.Close())
+}

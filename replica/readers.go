@@ -1,0 +1,129 @@
+package replica
+
+import (
+	"context"
+	"slices"
+)
+
+// readers are the views that wait until they may read. All of it is guarded by the partition's mu.
+//
+// A waiting view is covered by the first ReadIndex that the host issues after it began (seq), learns the index that
+// it must see, and starts when that is applied.
+type readers struct {
+	waiting []*reader
+	asked   bool // the host has been told that there are views without a seq
+}
+
+type reader struct {
+	seq   uint64 // 0: not issued
+	index uint64 // 0: not known
+	done  chan error
+}
+
+// waitReadable returns when a read at the applied decree is linearizable.
+func (p *Partition) waitReadable(ctx context.Context) error {
+	p.mu.Lock()
+	if err := p.unreadable(); err != nil {
+		p.mu.Unlock()
+		return err
+	}
+	if p.single.Load() {
+		p.mu.Unlock()
+		return nil
+	}
+	r := &reader{done: make(chan error, 1)}
+	p.readers.waiting = append(p.readers.waiting, r)
+	ask := !p.readers.asked
+	p.readers.asked = true
+	p.mu.Unlock()
+	if ask {
+		p.h.post(hostEvent{kind: hostReadIndex, g: p.group})
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.readers.waiting = slices.DeleteFunc(p.readers.waiting, func(w *reader) bool { return w == r })
+		return ctx.Err()
+	}
+}
+
+// unreadable is why views are not served. mu is held.
+func (p *Partition) unreadable() error {
+	switch {
+	case p.phase == phaseFailed:
+		return &FailedError{Partition: p.id, Cause: p.err}
+	case p.phase == phaseStopped:
+		return ErrStopped
+	case p.phase != phaseOpen:
+		return ErrNotReady
+	case p.single.Load() && !p.serving.Load():
+		return ErrNotReady
+	}
+	return nil
+}
+
+// issueReads gives seq to the views that have none, and says whether there are any.
+func (p *Partition) issueReads(seq uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readers.asked = false
+	issued := false
+	for _, r := range p.readers.waiting {
+		if r.seq == 0 {
+			r.seq, issued = seq, true
+		}
+	}
+	return issued
+}
+
+// retryReads takes back the seq of views that still know no index, and says whether there are any.
+func (p *Partition) retryReads(issued uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	again := false
+	for _, r := range p.readers.waiting {
+		if r.index == 0 && r.seq <= issued {
+			r.seq, again = 0, true
+		}
+	}
+	return again
+}
+
+// readIndexed tells the views up to seq which index they must see.
+func (p *Partition) readIndexed(seq, index uint64) {
+	p.mu.Lock()
+	for _, r := range p.readers.waiting {
+		if r.seq != 0 && r.seq <= seq && r.index == 0 {
+			r.index = max(index, 1)
+		}
+	}
+	p.mu.Unlock()
+	p.wakeReaders(p.Applied())
+}
+
+// wakeReaders starts the views whose index is applied.
+func (p *Partition) wakeReaders(applied uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.readers.waiting) == 0 {
+		return
+	}
+	p.readers.waiting = slices.DeleteFunc(p.readers.waiting, func(r *reader) bool {
+		if r.index == 0 || r.index > applied {
+			return false
+		}
+		r.done <- nil
+		return true
+	})
+}
+
+// failAll ends all waiting views. mu is held.
+func (rs *readers) failAll(err error) {
+	for _, r := range rs.waiting {
+		r.done <- err
+	}
+	rs.waiting = nil
+}

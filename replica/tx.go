@@ -1,0 +1,165 @@
+package replica
+
+import (
+	"replicanode/replica/mutation"
+)
+
+// Tx is a command's access to its partition. It is valid inside Execute only; so is what it returns.
+//
+// When a method fails because the database cannot be read, the whole command fails with that error and writes
+// nothing, whatever Execute does about it.
+type Tx struct {
+	mu     mutator
+	b      mutation.Builder
+	limits *Options
+	err    error
+}
+
+// NowMs is the time of the mutation, in milliseconds since 1970: what expiry is decided by.
+func (tx *Tx) NowMs() uint64 { return tx.mu.nowMs }
+
+// Get reads a key; false when it is absent or expired. A hash's fields are not read.
+func (tx *Tx) Get(key []byte) (Value, bool, error) { return tx.get(key, true) }
+
+// Stat is Get without the data of a string: Data may be nil.
+func (tx *Tx) Stat(key []byte) (Value, bool, error) { return tx.get(key, false) }
+
+func (tx *Tx) get(key []byte, data bool) (Value, bool, error) {
+	m, err := tx.mu.s.meta(key)
+	if err != nil || m.visible(tx.mu.nowMs) == None {
+		return Value{}, false, tx.note(err)
+	}
+	v := m.value()
+	if m.kind == recChunked && data {
+		v.Data, err = tx.mu.s.chunks(key, &m)
+	}
+	return v, err == nil, tx.note(err)
+}
+
+// HashGet reads a field. ErrWrongType if the key is a string.
+func (tx *Tx) HashGet(key, field []byte) ([]byte, bool, error) {
+	m, err := tx.hash(key)
+	if err != nil || m.kind != recHash {
+		return nil, false, err
+	}
+	f, _, err := tx.mu.s.field(key, m.gen, field)
+	return f.data, f.live, tx.note(err)
+}
+
+// HashAll calls f for every field, in no particular order, until it returns false. ErrWrongType if the key is a string.
+func (tx *Tx) HashAll(key []byte, f func(field, value []byte) bool) error {
+	m, err := tx.hash(key)
+	if err != nil || m.kind != recHash {
+		return err
+	}
+	err = tx.mu.s.fields(key, m.gen, func(name []byte, v field) bool { return !v.live || f(name, v.data) })
+	return tx.note(err)
+}
+
+// hash is the record of a live hash; one of another kind when there is none.
+func (tx *Tx) hash(key []byte) (meta, error) {
+	m, err := tx.mu.s.meta(key)
+	if err != nil {
+		return meta{}, tx.note(err)
+	}
+	switch m.visible(tx.mu.nowMs) {
+	case String:
+		return meta{}, ErrWrongType
+	case None:
+		return meta{}, nil
+	}
+	return m, nil
+}
+
+// Put sets a key to a string. expireAt is in milliseconds since 1970, 0 for never. Whatever was there is replaced,
+// without being read. TooLargeError beyond the limits.
+func (tx *Tx) Put(key, data []byte, expireAt uint64) error {
+	if err := tx.checkSize("key", len(key), tx.limits.MaxKeyBytes); err != nil {
+		return err
+	}
+	if err := tx.checkSize("value", len(data), tx.limits.MaxValueBytes); err != nil {
+		return err
+	}
+	if err := tx.note(tx.mu.put(key, data, expireAt)); err != nil {
+		return err
+	}
+	tx.b.Put(key, data, expireAt)
+	return nil
+}
+
+// Delete removes a key of any kind and says whether it was there.
+func (tx *Tx) Delete(key []byte) (bool, error) {
+	m, err := tx.mu.s.meta(key)
+	if err != nil || m.visible(tx.mu.nowMs) == None {
+		return false, tx.note(err)
+	}
+	if err := tx.note(tx.mu.delete(key)); err != nil {
+		return false, err
+	}
+	tx.b.Delete(key)
+	return true, nil
+}
+
+// Expire sets when a key expires (0: never) and says whether the key is there. The expiry of a string is part of its
+// value, so the string is logged again.
+func (tx *Tx) Expire(key []byte, at uint64) (bool, error) {
+	v, found, err := tx.Get(key)
+	if err != nil || !found {
+		return false, err
+	}
+	if v.Kind == String {
+		return true, tx.Put(key, v.Data, at)
+	}
+	if err := tx.note(tx.mu.expire(key, at)); err != nil {
+		return false, err
+	}
+	tx.b.Expire(key, at)
+	return true, nil
+}
+
+// HashPut sets a field and says whether it is new. ErrWrongType if the key is a string.
+func (tx *Tx) HashPut(key, field, data []byte) (bool, error) {
+	if err := tx.checkSize("key", len(key)+len(field), tx.limits.MaxKeyBytes); err != nil {
+		return false, err
+	}
+	if err := tx.checkSize("hash field value", len(data), tx.limits.MaxFieldValueBytes); err != nil {
+		return false, err
+	}
+	if _, err := tx.hash(key); err != nil {
+		return false, err
+	}
+	created, err := tx.mu.hashPut(key, field, data)
+	if tx.note(err) != nil {
+		return false, err
+	}
+	tx.b.HashPut(key, field, data)
+	return created, nil
+}
+
+// HashDelete removes a field and says whether it was there. ErrWrongType if the key is a string.
+func (tx *Tx) HashDelete(key, field []byte) (bool, error) {
+	if _, err := tx.hash(key); err != nil {
+		return false, err
+	}
+	deleted, err := tx.mu.hashDelete(key, field)
+	if tx.note(err) != nil || !deleted {
+		return false, err
+	}
+	tx.b.HashDelete(key, field)
+	return true, nil
+}
+
+func (tx *Tx) checkSize(what string, n, limit int) error {
+	if n > limit {
+		return &TooLargeError{What: what, Bytes: n, Limit: limit}
+	}
+	return nil
+}
+
+// note remembers the first error that dooms the command.
+func (tx *Tx) note(err error) error {
+	if err != nil && tx.err == nil {
+		tx.err = err
+	}
+	return err
+}
