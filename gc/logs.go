@@ -1,0 +1,343 @@
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"replicanode/tasks"
+	"replicanode/threadpool"
+)
+
+// Runner schedules periodic tasks on the long pool; *tasks.Runner satisfies it.
+type Runner interface {
+	Every(code tasks.Code, key string, f threadpool.Func) (*tasks.Periodic, error)
+}
+
+// Turn is the running task's side of the long pool; *threadpool.Turn satisfies it.
+type Turn interface {
+	Yield(ioBytes int) error
+	Sleep(d time.Duration) error
+	Await(ch <-chan struct{}) error
+}
+
+// Rule is why a log is not released any further.
+type Rule uint8
+
+const (
+	// RuleDurable: recovery replays from the durable decree.
+	RuleDurable Rule = iota
+	// RuleDuplication: a remote has not confirmed more.
+	RuleDuplication
+	// RuleRaft: another voter, or Raft itself, needs it.
+	RuleRaft
+	// RuleOther: whatever else an operator's part of the process asks for.
+	RuleOther
+)
+
+var ruleNames = [...]string{"durable", "duplication", "raft", "other"}
+
+func (r Rule) String() string {
+	if int(r) < len(ruleNames) {
+		return ruleNames[r]
+	}
+	return "rule" + strconv.Itoa(int(r))
+}
+
+// MarshalText makes the name appear in JSON.
+func (r Rule) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Hold is one reason to keep a log: everything after Decree is needed.
+type Hold struct {
+	Rule Rule `json:"rule"`
+	// Name tells holds of one rule apart, for example the remote.
+	Name   string `json:"name,omitempty"`
+	Decree uint64 `json:"decree"`
+	// Known is false while nobody can tell the decree: the hold then counts as 0
+	// and everything is kept.
+	Known bool `json:"known"`
+}
+
+func (h Hold) limit() uint64 {
+	if !h.Known {
+		return 0
+	}
+	return h.Decree
+}
+
+// Holder names the holds on a partition's log, for example one per remote.
+type Holder interface {
+	Holds(partition uint32) []Hold
+}
+
+// HolderFunc makes a Holder of a function.
+type HolderFunc func(partition uint32) []Hold
+
+// Holds calls f.
+func (f HolderFunc) Holds(partition uint32) []Hold { return f(partition) }
+
+// Releasable is rule L4: the greatest decree that may be released, and the hold
+// that decides it. Among equals durable is named first, then the order of holds.
+func Releasable(durable uint64, holds []Hold) (uint64, Hold) {
+	decides := Hold{Rule: RuleDurable, Decree: durable, Known: true}
+	for _, h := range holds {
+		if h.limit() < decides.limit() {
+			decides = h
+		}
+	}
+	return decides.limit(), decides
+}
+
+// LogPartition is a partition whose log is collected.
+type LogPartition interface {
+	ID() uint32
+	// Durable is the durable decree.
+	Durable() uint64
+	// LogExtent is the log's first and last decree and its bytes on disk; ok is
+	// false while the log is not open.
+	LogExtent() (first, last uint64, bytes int64, ok bool)
+	// ReleaseLog lets the log forget everything up to decree.
+	ReleaseLog(decree uint64) error
+}
+
+// LogsOptions are the options of Logs.
+type LogsOptions struct {
+	Partitions []LogPartition
+	// Holders name what is needed beyond the durable decree.
+	Holders []Holder
+	// Runner runs code gc_logs. Required.
+	Runner Runner
+	// MinInterval is the least time between two runs, so that a stream of triggers
+	// costs little; default 1 s.
+	MinInterval time.Duration
+	// Now is the clock, default time.Now.
+	Now func() time.Time
+	// Logger gets one line per event; nil discards.
+	Logger *slog.Logger
+	// Registerer gets the metrics; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+// EnsureDefaults fills in the defaults.
+func (o *LogsOptions) EnsureDefaults() {
+	if o.MinInterval == 0 {
+		o.MinInterval = time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Validate says what is wrong with the options.
+func (o *LogsOptions) Validate() error {
+	if o.Runner == nil {
+		return errors.New("log gc options: Runner is required")
+	}
+	if o.MinInterval < 0 {
+		return fmt.Errorf("log gc options: MinInterval of %v is negative", o.MinInterval)
+	}
+	return nil
+}
+
+// LogStatus says how far one partition's log is released and what holds the rest.
+type LogStatus struct {
+	Partition uint32 `json:"partition"`
+	Open      bool   `json:"open"` // false: not looked at, the log is not open
+	First     uint64 `json:"first"`
+	Last      uint64 `json:"last"`
+	Bytes     int64  `json:"bytes"`
+	// Releasable is the greatest decree that may be released; HeldBy decides it.
+	Releasable uint64 `json:"releasable"`
+	HeldBy     Hold   `json:"held_by"`
+	// Held counts the decrees after Releasable.
+	Held uint64 `json:"held"`
+	// HeldSince is since when HeldBy's rule and name decide; HeldSeconds its age.
+	HeldSince   time.Time `json:"held_since"`
+	HeldSeconds float64   `json:"held_seconds"`
+	// Stuck is since when Releasable has not moved although decrees are held.
+	StuckSince time.Time `json:"stuck_since"`
+	Holds      []Hold    `json:"holds"`
+	// Released counts the decrees released since the start.
+	Released  uint64 `json:"released"`
+	LastError string `json:"last_error,omitempty"`
+}
+
+// Logs releases the prefixes of private logs.
+type Logs struct {
+	o       LogsOptions
+	every   schedule
+	metrics *logMetrics
+
+	// mu guards what follows; nothing is called with it held.
+	mu      sync.Mutex
+	woken   bool
+	lastRun time.Time
+	status  []LogStatus
+}
+
+// NewLogs checks the options.
+func NewLogs(o LogsOptions) (*Logs, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	l := &Logs{o: o, status: make([]LogStatus, len(o.Partitions))}
+	for i, p := range o.Partitions {
+		l.status[i].Partition = p.ID()
+	}
+	l.metrics = newLogMetrics(l, o.Registerer)
+	return l, nil
+}
+
+// Start begins the periodic runs.
+func (l *Logs) Start(context.Context) error {
+	return l.every.start(l.o.Runner, tasks.GCLogs, "logs", func(ctx context.Context, turn *threadpool.Turn) error {
+		return l.run(ctx, turn)
+	})
+}
+
+// Stop ends the runs and waits for the present one, at most until ctx ends.
+func (l *Logs) Stop(ctx context.Context) error { return l.every.halt(ctx) }
+
+// Trigger asks for a run soon: a confirmation or a sync of a database may have
+// freed something. It never blocks; triggers before the run coalesce.
+func (l *Logs) Trigger() {
+	l.mu.Lock()
+	wake := !l.woken
+	l.woken = true
+	l.mu.Unlock()
+	if wake {
+		l.every.trigger()
+	}
+}
+
+// run looks at every partition once.
+func (l *Logs) run(ctx context.Context, turn Turn) error {
+	l.mu.Lock()
+	rest := l.o.MinInterval - l.o.Now().Sub(l.lastRun)
+	l.mu.Unlock()
+	if rest > 0 && rest <= l.o.MinInterval {
+		if err := turn.Sleep(rest); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	l.woken, l.lastRun = false, l.o.Now()
+	l.mu.Unlock()
+	var errs []error
+	for i, p := range l.o.Partitions {
+		if err := turn.Yield(0); err != nil {
+			return err
+		}
+		if err := l.collect(i, p); err != nil {
+			errs = append(errs, fmt.Errorf("release log of partition %d: %w", p.ID(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// collect releases what it may of one log. The holds are asked before the
+// durable decree, so that a hold that appears meanwhile cannot be overtaken.
+func (l *Logs) collect(i int, p LogPartition) error {
+	first, last, bytes, open := p.LogExtent()
+	if !open {
+		l.mu.Lock()
+		l.status[i].Open = false
+		l.mu.Unlock()
+		return nil
+	}
+	var holds []Hold
+	for _, h := range l.o.Holders {
+		holds = append(holds, h.Holds(p.ID())...)
+	}
+	decree, by := Releasable(p.Durable(), holds)
+	decree = min(decree, last)
+	var err error
+	var released uint64
+	if decree >= first {
+		if err = p.ReleaseLog(decree); err == nil {
+			after, lastAfter, bytesAfter, _ := p.LogExtent()
+			released = max(after, first) - first
+			l.metrics.decrees.Add(float64(released))
+			l.metrics.bytes.Add(float64(max(0, bytes-bytesAfter)))
+			if released > 0 {
+				l.o.Logger.Debug("log released", "partition", p.ID(), "up_to", decree, "decrees", released, "held_by", by.Rule.String(), "name", by.Name)
+			}
+			first, last, bytes = after, lastAfter, bytesAfter
+		} else {
+			l.metrics.failures.Inc()
+			l.o.Logger.Warn("log not released", "partition", p.ID(), "up_to", decree, "error", err)
+		}
+	}
+	l.note(i, LogStatus{First: first, Last: last, Bytes: bytes, Releasable: decree, HeldBy: by, Holds: holds}, released, err)
+	return err
+}
+
+// note merges what one look found into the partition's status.
+func (l *Logs) note(i int, st LogStatus, released uint64, err error) {
+	now := l.o.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := &l.status[i]
+	st.Partition, st.Open, st.Released = old.Partition, true, old.Released+released
+	st.Held = max(st.Last, st.Releasable) - st.Releasable
+	st.HeldSince, st.StuckSince = old.HeldSince, old.StuckSince
+	if !old.Open || old.HeldBy.Rule != st.HeldBy.Rule || old.HeldBy.Name != st.HeldBy.Name {
+		st.HeldSince = now
+	}
+	if !old.Open || old.Releasable != st.Releasable || st.Held == 0 {
+		st.StuckSince = now
+	}
+	if err != nil {
+		st.LastError = err.Error()
+	}
+	*old = st
+}
+
+// Explain says of each log which rule holds it back, as the newest run found it.
+func (l *Logs) Explain() []LogStatus {
+	now := l.o.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]LogStatus, len(l.status))
+	copy(out, l.status)
+	for i := range out {
+		if out[i].Open {
+			out[i].HeldSeconds = now.Sub(out[i].HeldSince).Seconds()
+		}
+	}
+	return out
+}
+
+type logMetrics struct {
+	decrees, bytes, failures prometheus.Counter
+}
+
+func newLogMetrics(l *Logs, reg prometheus.Registerer) *logMetrics {
+	m := &logMetrics{
+		decrees:  counter("log_released_decrees_total", "Decrees released from private logs."),
+		bytes:    counter("log_released_bytes_total", "Bytes of private logs freed."),
+		failures: counter("log_failures_total", "Releases of a private log that failed."),
+	}
+	if reg != nil {
+		held := prometheus.NewDesc("replicanode_gc_log_held_decrees", "Decrees of the private log that a rule holds.", []string{"partition", "rule"}, nil)
+		reg.MustRegister(m.decrees, m.bytes, m.failures, collectorFunc{[]*prometheus.Desc{held}, func(ch chan<- prometheus.Metric) {
+			for _, st := range l.Explain() {
+				if st.Open {
+					ch <- prometheus.MustNewConstMetric(held, prometheus.GaugeValue, float64(st.Held),
+						strconv.FormatUint(uint64(st.Partition), 10), st.HeldBy.Rule.String())
+				}
+			}
+		}})
+	}
+	return m
+}
