@@ -28,7 +28,7 @@ func TestRestoredEqualsSource(t *testing.T) {
 	}
 	db, state := restore(t, store, 1, m.Decree)
 	src.check(t, db, m.Decree)
-	want := RestoredState{ClusterID: 5, Partition: 1, Partitions: 8, Decree: m.Decree, Term: 7, Entries: m.Entries}
+	want := RestoredState{ClusterID: 5, Partition: 1, Partitions: 8, Decree: m.Decree, Term: 7, Entries: m.Entries, MaxVersion: m.Decree}
 	if state != want {
 		t.Fatalf("state %+v, want %+v", state, want)
 	}

@@ -28,6 +28,7 @@ type RestoredState struct {
 	Decree     uint64 `json:"decree"` // the database is exactly at this decree
 	Term       uint64 `json:"term"`   // of that decree
 	Entries    uint64 `json:"entries"`
+	MaxVersion uint64 `json:"max_version"` // greatest decree that wrote one of the entries
 }
 
 // RestoreOptions are the options of Store.Restore.
@@ -160,6 +161,7 @@ func load(db *badger.DB, r *Reader, state *RestoredState, progress *Progress) (e
 		kv.Key, kv.Value, kv.UserMeta[0], kv.Version, kv.ExpiresAt = e.Key, e.Value, e.UserMeta, e.Version, e.ExpiresAt
 		badger.KVToBuffer(kv, buf)
 		state.Entries++
+		state.MaxVersion = max(state.MaxVersion, e.Version)
 		progress.Entries.Add(1)
 		progress.RawBytes.Add(uint64(len(e.Key) + len(e.Value)))
 		if buf.LenNoPadding() >= batchBytes {

@@ -1,0 +1,67 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"replicanode/plog"
+	"replicanode/replica"
+)
+
+// FromReplica makes a Source of a partition of this node.
+func FromReplica(p *replica.Partition) Source { return replicaSource{p} }
+
+type replicaSource struct{ *replica.Partition }
+
+// Term asks the private log, which keeps the term of its last released decree too.
+func (s replicaSource) Term(decree uint64) (uint64, error) {
+	log := s.Log()
+	if log == nil {
+		return 0, replica.ErrNotReady
+	}
+	return log.Term(decree)
+}
+
+// RestoreReplica restores a partition into partitionsDir (DATA/partitions) so
+// that a node started on it serves exactly the checkpoint's state: the database,
+// and an empty private log that starts after the checkpoint's decree and term.
+// o.DBName, o.DBOptions and o.Finish are set by it.
+func (s *Store) RestoreReplica(ctx context.Context, turn Turn, partition uint32, decree uint64, partitionsDir string, o RestoreOptions) (RestoredState, error) {
+	o.DBName, o.DBOptions, o.Finish = "db", replicaDBOptions, finishReplica
+	return s.Restore(ctx, turn, partition, decree, filepath.Join(partitionsDir, fmt.Sprintf("%04d", partition)), o)
+}
+
+// replicaDBOptions write tables as the replica's own database does.
+func replicaDBOptions(dir string) badger.Options {
+	return badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(false).WithMetricsEnabled(false).
+		WithDetectConflicts(false).WithCompression(options.None).WithBlockCacheSize(0).
+		WithValueThreshold(1 << 20).WithValueLogFileSize(4 << 20)
+}
+
+// finishReplica makes the private log. Recovery replays from the greatest
+// version in the tables, which must therefore be the decree the log begins after.
+func finishReplica(dir string, state RestoredState) (err error) {
+	if state.MaxVersion != state.Decree {
+		return fmt.Errorf("the newest entry is of decree %d, not of the checkpoint's %d: this is no copy of a replica",
+			state.MaxVersion, state.Decree)
+	}
+	log, err := plog.Open(filepath.Join(dir, "plog"), state.Partition, plog.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	done := make(chan error, 1)
+	hs := plog.HardState{Term: state.Term}
+	if err := log.Append(nil, &hs, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	if err := <-done; err != nil {
+		return err
+	}
+	return log.Reset(state.Decree, state.Term)
+}
