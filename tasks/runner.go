@@ -1,4 +1,3 @@
-// Package tasks runs the named background tasks of a replica node on a threadpool.Pool.
 package tasks
 
 import (
@@ -6,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,8 +14,8 @@ import (
 	"replicanode/threadpool"
 )
 
-// ErrUnknownCode is returned for a code without a spec.
-var ErrUnknownCode = errors.New("tasks: unknown task code")
+// ErrStopped is returned by Submit and Every once Stop was called.
+var ErrStopped = errors.New("tasks: stopped")
 
 // Options configure a Runner.
 type Options struct {
@@ -24,195 +23,263 @@ type Options struct {
 	Pool *threadpool.Pool
 	// Specs are the known codes. nil: DefaultSpecs.
 	Specs []Spec
-	// Logger receives one line per failure. nil: none.
+	// Seed makes jitter and backoff repeatable. 0: different each time.
+	Seed uint64
+	// Adaptive configures the controller, which is off until SetAdaptive turns it on, unless its Enabled is set.
+	Adaptive AdaptiveOptions
+	// Logger receives one line per failure and per change. nil: none.
 	Logger *slog.Logger
 	// Registerer receives the runner's metrics. nil: none.
 	Registerer prometheus.Registerer
 }
 
-// Runner submits tasks by code.
-type Runner struct {
-	o     Options
-	mu    sync.Mutex
-	specs map[Code]*Spec
-	every []*Periodic
-}
-
-// New returns a Runner.
-func New(o Options) (*Runner, error) {
-	if o.Pool == nil {
-		return nil, errors.New("tasks options: Pool is required")
-	}
+// EnsureDefaults fills the fields that are zero.
+func (o *Options) EnsureDefaults() {
 	if o.Specs == nil {
 		o.Specs = DefaultSpecs()
 	}
-	r := &Runner{o: o, specs: map[Code]*Spec{}}
-	for _, s := range o.Specs {
-		r.specs[s.Code] = &s
+	for i := range o.Specs {
+		o.Specs[i].EnsureDefaults()
 	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Adaptive.EnsureDefaults()
+}
+
+// Validate reports the first field out of range. It expects EnsureDefaults to have run.
+func (o *Options) Validate() error {
+	if o.Pool == nil {
+		return errors.New("tasks options: Pool is required")
+	}
+	seen := map[Code]bool{}
+	for i := range o.Specs {
+		s := &o.Specs[i]
+		if err := s.Validate(); err != nil {
+			return fmt.Errorf("tasks options: %w", err)
+		}
+		if seen[s.Code] {
+			return fmt.Errorf("tasks options: two specs for %s", s.Code)
+		}
+		seen[s.Code] = true
+	}
+	if err := o.Adaptive.Validate(); err != nil {
+		return fmt.Errorf("tasks options: %w", err)
+	}
+	return nil
+}
+
+// codeState is what the runner keeps about one code.
+type codeState struct {
+	code Code
+	spec Spec
+	// lifted, when isLifted, is the level the controller has put in place of the spec's.
+	lifted         threadpool.Priority
+	isLifted       bool
+	metrics        codeMetrics
+	active         int
+	done, failed   uint64
+	retried        uint64
+	attemptsFailed [kinds]uint64
+	lastError      string
+	lastErrorAt    time.Time
+}
+
+func (s *codeState) priority() threadpool.Priority {
+	if s.isLifted {
+		return s.lifted
+	}
+	return s.spec.Priority
+}
+
+// Runner submits tasks by code.
+type Runner struct {
+	pool    *threadpool.Pool
+	log     *slog.Logger
+	metrics *metrics
+
+	mu        sync.Mutex
+	random    *rand.Rand
+	order     []*codeState
+	codes     map[Code]*codeState
+	jobs      map[*Job]struct{}
+	periodics map[*Periodic]struct{}
+	started   bool
+	stopped   bool
+
+	adaptive *controller
+}
+
+// New returns a runner. Jobs may be submitted at once; periodic tasks begin with Start.
+func New(o Options) (*Runner, error) {
+	o.Specs = append([]Spec(nil), o.Specs...)
+	if len(o.Specs) == 0 {
+		o.Specs = nil
+	}
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	r := &Runner{
+		pool: o.Pool, log: o.Logger, metrics: m, random: newRandom(o.Seed), codes: map[Code]*codeState{},
+		jobs: map[*Job]struct{}{}, periodics: map[*Periodic]struct{}{},
+	}
+	for _, s := range o.Specs {
+		st := &codeState{code: s.Code, spec: s, metrics: m.code(s.Code)}
+		r.order = append(r.order, st)
+		r.codes[s.Code] = st
+		if err := r.install(st); err != nil {
+			return nil, err
+		}
+	}
+	r.adaptive = newController(r, o.Adaptive)
 	return r, nil
 }
 
-// Start begins periodic runs.
-func (r *Runner) Start(context.Context) error { return nil }
+// install brings the pool in line with a code's spec and level.
+func (r *Runner) install(st *codeState) error {
+	s := &st.spec
+	l := threadpool.CodeLimits{MaxRunning: s.MaxRunning, MaxStarted: s.MaxStarted, MaxQueued: s.MaxQueued}
+	if err := r.pool.SetCodeLimits(string(s.Code), l); err != nil {
+		return fmt.Errorf("limits of task %s: %w", s.Code, err)
+	}
+	if err := r.pool.SetPriority(string(s.Code), st.priority()); err != nil {
+		return fmt.Errorf("priority of task %s: %w", s.Code, err)
+	}
+	st.metrics.level(st.priority())
+	return nil
+}
 
-// Stop ends periodic runs and waits for all jobs.
-func (r *Runner) Stop(context.Context) error {
+// Start begins periodic runs and, if it is enabled, the controller. ctx bounds only the start.
+func (r *Runner) Start(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	r.mu.Lock()
-	every := r.every
-	r.every = nil
+	if r.started || r.stopped {
+		r.mu.Unlock()
+		return errors.New("tasks: started twice")
+	}
+	r.started = true
+	for p := range r.periodics {
+		p.arm(r.firstDelay(p.code))
+	}
 	r.mu.Unlock()
-	for _, p := range every {
-		p.Stop()
+	r.adaptive.start()
+	return nil
+}
+
+// Stop takes no new jobs, ends periodic runs, cancels all jobs and waits for them, at most until ctx ends.
+func (r *Runner) Stop(ctx context.Context) error {
+	r.adaptive.stop()
+	r.mu.Lock()
+	r.stopped = true
+	jobs := make([]*Job, 0, len(r.jobs))
+	for j := range r.jobs {
+		jobs = append(jobs, j)
+	}
+	for p := range r.periodics {
+		p.halt()
+	}
+	r.mu.Unlock()
+	for _, j := range jobs {
+		j.Cancel()
+	}
+	for _, j := range jobs {
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+			return fmt.Errorf("stop tasks: waiting for %s %s: %w", j.code.code, j.key, ctx.Err())
+		}
 	}
 	return nil
 }
 
-// Job is one submitted task with its retries.
-type Job struct {
-	done chan struct{}
-	err  error
-	h    threadpool.Handle
+// Submit queues f under code and key. ctx governs the job's whole life, all attempts included. Jobs of one code and
+// key run one at a time, in order; an empty key does not bind.
+func (r *Runner) Submit(ctx context.Context, code Code, key string, f threadpool.Func) (*Job, error) {
+	return r.submit(ctx, code, key, f, nil)
 }
 
-// Done is closed when the job has ended.
-func (j *Job) Done() <-chan struct{} { return j.done }
-
-// Err is the job's result, valid once Done is closed.
-func (j *Job) Err() error { return j.err }
-
-// Cancel ends the job: before it starts, or through its context.
-func (j *Job) Cancel() { j.h.Cancel() }
-
-// Submit queues f under code and key. ctx governs the job's whole life.
-func (r *Runner) Submit(ctx context.Context, code Code, key string, f threadpool.Func) (*Job, error) {
+func (r *Runner) submit(ctx context.Context, code Code, key string, f threadpool.Func, then func(error)) (*Job, error) {
 	r.mu.Lock()
-	s := r.specs[code]
-	r.mu.Unlock()
-	if s == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownCode, code)
+	st := r.codes[code]
+	switch {
+	case st == nil:
+		r.mu.Unlock()
+		return nil, fmt.Errorf("submit %s: %w", code, ErrUnknownCode)
+	case r.stopped:
+		r.mu.Unlock()
+		return nil, fmt.Errorf("submit %s: %w", code, ErrStopped)
 	}
-	j := &Job{done: make(chan struct{})}
-	t := threadpool.Task{Code: string(code), Priority: s.Priority, Timeout: s.Timeout, Run: f, Done: func(err error) { j.err = err; close(j.done) }}
+	j := &Job{r: r, code: st, key: key, done: make(chan struct{}), then: then}
+	t := threadpool.Task{
+		Code: string(code), Priority: st.priority(), Timeout: st.spec.Timeout, Slice: st.spec.Slice,
+		Run: f, Retry: j.retry, Done: j.finish,
+	}
 	if key != "" {
 		t.Key = string(code) + "/" + key
 	}
-	h, err := r.o.Pool.Submit(ctx, t)
+	r.jobs[j] = struct{}{}
+	st.active++
+	// The handle must be in place before anyone can find the job to cancel it: the lock is held over the submission,
+	// which never blocks, and the pool never calls back from it.
+	h, err := r.pool.Submit(ctx, t)
 	if err != nil {
+		delete(r.jobs, j)
+		st.active--
+		r.mu.Unlock()
 		return nil, fmt.Errorf("submit %s %s: %w", code, key, err)
 	}
-	j.h = h
+	j.handle = h
+	r.mu.Unlock()
 	return j, nil
 }
 
-// Periodic is a task that runs again and again and never overlaps itself.
-type Periodic struct {
-	trigger chan struct{}
-	stop    chan struct{}
-	stopped chan struct{}
-	once    sync.Once
-}
-
-// Trigger runs the task now, or right after its present run. Triggers that wait coalesce.
-func (p *Periodic) Trigger() {
-	select {
-	case p.trigger <- struct{}{}:
-	default:
-	}
-}
-
-// Stop ends the runs and waits for the present one.
-func (p *Periodic) Stop() {
-	p.once.Do(func() { close(p.stop) })
-	<-p.stopped
-}
-
-// Every runs f with the period and jitter of code's spec.
-func (r *Runner) Every(code Code, key string, f threadpool.Func) (*Periodic, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.specs[code]
-	if s == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownCode, code)
-	}
-	p := &Periodic{trigger: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
-	r.every = append(r.every, p)
-	go func() {
-		defer close(p.stopped)
-		for {
-			var tick <-chan time.Time
-			if s.Period > 0 {
-				t := time.NewTimer(s.Period)
-				defer t.Stop()
-				tick = t.C
-			}
-			select {
-			case <-p.stop:
-				return
-			case <-p.trigger:
-			case <-tick:
-			}
-			if j, err := r.Submit(context.Background(), code, key, f); err == nil {
-				select {
-				case <-j.Done():
-				case <-p.stop:
-					j.Cancel()
-					<-j.Done()
-				}
-			}
-		}
-	}()
-	return p, nil
-}
-
-// SetPriority changes the level of a code's tasks.
-func (r *Runner) SetPriority(code Code, p threadpool.Priority) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.specs[code]
-	if s == nil {
-		return fmt.Errorf("%w: %s", ErrUnknownCode, code)
-	}
-	s.Priority = p
-	return nil
-}
-
-// Specs returns the specs in force, in the order they were given.
+// Specs returns the specs in force, in the order they were given. Levels moved by the controller are in Stats.
 func (r *Runner) Specs() []Spec {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []Spec
-	for _, s := range r.o.Specs {
-		out = append(out, *r.specs[s.Code])
+	out := make([]Spec, 0, len(r.order))
+	for _, st := range r.order {
+		out = append(out, st.spec)
 	}
 	return out
 }
 
-// Override is one change of one field of one spec.
-type Override struct {
-	Code  Code
-	Field string
-	Value string
+// SetPriority changes the level of a code's tasks, queued, parked and running ones included.
+func (r *Runner) SetPriority(code Code, p threadpool.Priority) error {
+	return r.Apply(Override{Code: code, Field: "priority", Value: p.String()})
 }
 
-// ParseOverride reads "code=level" or "code.field=value".
-func ParseOverride(s string) (Override, error) {
-	name, value, ok := strings.Cut(s, "=")
-	if !ok || name == "" || value == "" {
-		return Override{}, fmt.Errorf("override %q: want code=level or code.field=value", s)
-	}
-	code, field, ok := strings.Cut(name, ".")
-	if !ok {
-		field = "priority"
-	}
-	return Override{Code: Code(code), Field: field, Value: value}, nil
-}
-
-// Apply changes a spec at run time.
+// Apply changes one field of one spec at run time. Tasks already in the pool obey new priorities and limits at once; new
+// timeouts and slices apply to later submissions, a new period to the next interval.
 func (r *Runner) Apply(o Override) error {
-	p, err := threadpool.ParsePriority(o.Value)
-	if err != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.codes[o.Code]
+	if st == nil {
+		return fmt.Errorf("override %s: %w", o, ErrUnknownCode)
+	}
+	before := st.spec
+	if err := st.spec.apply(o); err != nil {
 		return err
 	}
-	return r.SetPriority(o.Code, p)
+	if err := r.install(st); err != nil {
+		st.spec = before
+		return err
+	}
+	r.log.Info("task spec changed", "code", string(o.Code), "field", o.Field, "value", o.Value)
+	if o.Field == "period" || o.Field == "jitter" {
+		for p := range r.periodics {
+			if p.code == st {
+				p.rearm()
+			}
+		}
+	}
+	return nil
 }

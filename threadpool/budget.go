@@ -3,7 +3,8 @@ package threadpool
 // budget pays for the bytes that Low and Common tasks charge. Each level has a bucket: Low's fills with LowFloor of
 // the rate, Common's with the rest, and what does not fit into a full bucket goes to the other one. So either may use all that
 // the other leaves, and neither can take what the other needs. A task that overdraws its bucket is parked until
-// the level's income has covered everything charged up to and including its own charge: first come, first paid.
+// the level's income has covered everything charged up to and including its own charge: first come, first paid. LowCap
+// bounds what Low's bucket takes, from its own part and from Common's.
 type budget struct {
 	rate    IORate
 	at      int64
@@ -21,16 +22,21 @@ type bucket struct {
 // minThrottle is the shortest time between two releases, so that small charges do not set a timer each.
 const minThrottle = 100_000
 
-func (b *budget) limited() bool { return b.rate.BytesPerSecond > 0 }
+func (b *budget) limited() bool { return b.rate.BytesPerSecond > 0 || b.rate.LowCap > 0 }
+
+// limits says whether one level has to pay.
+func (b *budget) limits(p Priority) bool {
+	return b.rate.BytesPerSecond > 0 || p == Low && b.rate.LowCap > 0
+}
 
 // set changes the rate. The buckets start full.
 func (b *budget) set(r IORate, now int64) {
 	b.refill(now)
-	wasLimited := b.limited()
+	old := budget{rate: b.rate}
 	b.rate, b.at = r, now
 	for i := range b.buckets {
 		k := &b.buckets[i]
-		if !wasLimited {
+		if !old.limits(Priority(i)) {
 			k.income, k.spent = float64(r.Burst), 0
 		}
 		k.income = min(k.income, k.spent+float64(r.Burst))
@@ -39,7 +45,14 @@ func (b *budget) set(r IORate, now int64) {
 
 func (b *budget) income(p Priority) float64 {
 	if p == Low {
-		return float64(b.rate.BytesPerSecond) * b.rate.LowFloor
+		switch own := float64(b.rate.BytesPerSecond) * b.rate.LowFloor; {
+		case b.rate.BytesPerSecond == 0:
+			return float64(b.rate.LowCap)
+		case b.rate.LowCap > 0:
+			return min(own, float64(b.rate.LowCap))
+		default:
+			return own
+		}
 	}
 	return float64(b.rate.BytesPerSecond) * (1 - b.rate.LowFloor)
 }
@@ -52,8 +65,21 @@ func (b *budget) refill(now int64) {
 	}
 	low, common := &b.buckets[Low], &b.buckets[Common]
 	over := common.fill(b.income(Common)*dt, float64(b.rate.Burst))
-	over = low.fill(b.income(Low)*dt+over, float64(b.rate.Burst))
-	common.fill(over, float64(b.rate.Burst))
+	common.fill(b.fillLow(low, over, dt), float64(b.rate.Burst))
+}
+
+// fillLow fills Low's bucket with its own income of dt seconds and what Common leaves, and returns what Common may have back.
+func (b *budget) fillLow(low *bucket, left, dt float64) float64 {
+	if b.rate.BytesPerSecond == 0 {
+		low.fill(b.income(Low)*dt, float64(b.rate.Burst))
+		return 0
+	}
+	own := float64(b.rate.BytesPerSecond) * b.rate.LowFloor * dt
+	offered, kept := own+left, 0.0
+	if ceiling := float64(b.rate.LowCap) * dt; b.rate.LowCap > 0 && offered > ceiling {
+		offered, kept = ceiling, offered-ceiling
+	}
+	return low.fill(offered, float64(b.rate.Burst)) + kept
 }
 
 // fill adds n bytes and returns what did not fit.
@@ -65,7 +91,7 @@ func (k *bucket) fill(n, burst float64) float64 {
 
 // charge books n bytes to e's level and reports whether e must wait for them.
 func (b *budget) charge(e *entry, n int64, now int64) bool {
-	if e.base == High || !b.limited() {
+	if e.base == High || !b.limits(e.base) {
 		return false
 	}
 	b.refill(now)
@@ -99,7 +125,7 @@ func (b *budget) release(c *core, now int64) {
 	b.refill(now)
 	for i := range b.buckets {
 		k := &b.buckets[i]
-		for k.head < len(k.waiting) && (!b.limited() || k.waiting[k.head].ticket <= k.income+0.5) {
+		for k.head < len(k.waiting) && (!b.limits(Priority(i)) || k.waiting[k.head].ticket <= k.income+0.5) {
 			e := k.waiting[k.head]
 			k.waiting[k.head] = nil
 			k.head++
@@ -121,8 +147,13 @@ func (b *budget) nextAt(now int64) int64 {
 		}
 		need := k.waiting[k.head].ticket - k.income
 		own, all := b.income(Priority(i)), float64(b.rate.BytesPerSecond)
+		if Priority(i) == Low && b.rate.LowCap > 0 {
+			if all = min(all, float64(b.rate.LowCap)); all == 0 {
+				all = own
+			}
+		}
 		seconds := need / all
-		if room := float64(b.rate.Burst) - (other.income - other.spent); room > 0 {
+		if room := float64(b.rate.Burst) - (other.income - other.spent); room > 0 && own < all {
 			alone := room / b.income(Priority(1-i))
 			if need <= own*alone {
 				seconds = need / own

@@ -64,13 +64,16 @@ func (l CodeLimits) Validate() error {
 	return nil
 }
 
-// IORate is the budget of bytes that Low and Common tasks may charge with Turn.Yield. High tasks are exempt.
+// IORate is the budget of bytes that Low and Common tasks may charge with Turn.Yield. High tasks are exempt. The zero
+// value is unlimited.
 type IORate struct {
-	// BytesPerSecond is the budget of both levels together. 0: unlimited. Default 0.
+	// BytesPerSecond is the budget of both levels together. 0: unlimited, but for LowCap. Default 0.
 	BytesPerSecond int64 `json:"bytes_per_second"`
 	// LowFloor is the part of the budget that belongs to Low first, 0.01 to 0.99; Common owns the rest and either may use
 	// what the other leaves. Default 0.1.
 	LowFloor float64 `json:"low_floor"`
+	// LowCap bounds Low alone, in bytes per second, whatever Common leaves. 0: no bound. Default 0.
+	LowCap int64 `json:"low_cap"`
 	// Burst is how many unused bytes each level may save up. Default: a tenth of a second of BytesPerSecond,
 	// at least 64 KiB.
 	Burst int64 `json:"burst"`
@@ -83,6 +86,9 @@ func (r *IORate) EnsureDefaults() {
 	}
 	if r.Burst == 0 {
 		r.Burst = max(r.BytesPerSecond/10, 64<<10)
+		if r.BytesPerSecond == 0 {
+			r.Burst = max(r.LowCap/10, 64<<10)
+		}
 	}
 }
 
@@ -93,6 +99,8 @@ func (r IORate) Validate() error {
 		return fmt.Errorf("I/O rate: BytesPerSecond %d is not within 0 and 2^50", r.BytesPerSecond)
 	case math.IsNaN(r.LowFloor) || r.LowFloor < 0.01 || r.LowFloor > 0.99:
 		return fmt.Errorf("I/O rate: LowFloor %v is not within 0.01 and 0.99", r.LowFloor)
+	case r.LowCap < 0 || r.LowCap > 1<<50:
+		return fmt.Errorf("I/O rate: LowCap %d is not within 0 and 2^50", r.LowCap)
 	case r.Burst < 1 || r.Burst > 1<<50:
 		return fmt.Errorf("I/O rate: Burst %d is not within 1 and 2^50", r.Burst)
 	}
