@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"replicanode/gc"
+	"replicanode/node"
+)
+
+func replicaCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "replica",
+		Usage: "drop replicas of a stopped node and bring them back",
+		Subcommands: []*cli.Command{
+			{
+				Name:  "drop",
+				Usage: "put a replica's folder away; gc_replicas removes it after the grace time, and the partition starts empty",
+				Flags: []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "`NUMBER` of the partition", Required: true}},
+				Action: func(c *cli.Context) error {
+					return withFolder(c, func(d *gc.Dropped) error {
+						name, err := d.Drop(uint32(c.Uint("partition")), gc.KindDropped)
+						if err == nil {
+							fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode replica undelete %s\n", name, name)
+						}
+						return err
+					})
+				},
+			},
+			{
+				Name:  "list",
+				Usage: "list the dropped replicas of a data folder",
+				Flags: []cli.Flag{dataDirFlag(), jsonFlag()},
+				Action: func(c *cli.Context) error {
+					if err := noArguments(c); err != nil {
+						return err
+					}
+					if _, err := node.ReadIdentity(c.String("data-dir")); err != nil {
+						return err
+					}
+					folders, err := node.Dropped(c.String("data-dir")).List()
+					if err != nil {
+						return err
+					}
+					return show(c, folders, "NAME PARTITION KIND DROPPED DELETING", folderRows)
+				},
+			},
+			{
+				Name:      "undelete",
+				Usage:     "put a dropped replica back in its place",
+				ArgsUsage: "NAME",
+				Flags:     []cli.Flag{dataDirFlag()},
+				Action: func(c *cli.Context) error {
+					if c.NArg() != 1 {
+						return usagef("undelete wants one argument, a name that replicanode replica list shows")
+					}
+					return withFolder(c, func(d *gc.Dropped) error { return d.Undelete(c.Args().First()) })
+				},
+			},
+		},
+	}
+}
+
+// withFolder calls f while the data folder is locked, so that no node runs on it.
+func withFolder(c *cli.Context, f func(*gc.Dropped) error) (err error) {
+	dir := c.String("data-dir")
+	if _, err := node.ReadIdentity(dir); err != nil {
+		return err
+	}
+	folder, err := node.OpenFolder(dir, node.Identity{})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := folder.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	return f(node.Dropped(dir))
+}
+
+func folderRows(folders []gc.Folder) [][]string {
+	var rows [][]string
+	for _, f := range folders {
+		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), fmt.Sprint(f.Deleting)})
+	}
+	return rows
+}

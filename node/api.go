@@ -1,0 +1,238 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"replicanode/checkpoint"
+	"replicanode/duplication"
+	"replicanode/gc"
+	"replicanode/replica"
+	"replicanode/server/admin"
+	"replicanode/tasks"
+	"replicanode/threadpool"
+)
+
+// StatusAnswer is the answer of GET /v1/status.
+type StatusAnswer struct {
+	Identity      Identity         `json:"identity"`
+	Addresses     Addresses        `json:"addresses"`
+	UptimeSeconds float64          `json:"uptime_seconds"`
+	Readiness     admin.Readiness  `json:"readiness"`
+	Partitions    []replica.Status `json:"partitions"`
+}
+
+// DuplicationsAnswer is the answer of GET /v1/duplications: one pipeline per partition and remote.
+type DuplicationsAnswer struct {
+	Pipelines []duplication.PipelineStatus `json:"pipelines"`
+}
+
+// LagAnswer is the answer of GET /v1/duplications/{remote}/lag.
+type LagAnswer struct {
+	Remote string          `json:"remote"`
+	Lag    duplication.Lag `json:"lag"`
+}
+
+// CheckpointsAnswer is the answer of GET /v1/checkpoints.
+type CheckpointsAnswer struct {
+	Partitions []checkpoint.PartitionStatus `json:"partitions"`
+}
+
+// CheckpointRequest is the body of POST /v1/checkpoints: one partition, or all of them.
+type CheckpointRequest struct {
+	Partition *uint32 `json:"partition,omitempty"`
+	All       bool    `json:"all,omitempty"`
+}
+
+// JobsAnswer lists what a request began.
+type JobsAnswer struct {
+	Jobs []JobStatus `json:"jobs"`
+}
+
+// TasksAnswer is the answer of GET /v1/tasks.
+type TasksAnswer struct {
+	Specs []tasks.Spec      `json:"specs"`
+	Stats []tasks.CodeStats `json:"stats"`
+}
+
+// TaskChange is the body of POST /v1/tasks/{code}.
+type TaskChange struct {
+	Field string `json:"field"`
+	Value string `json:"value"`
+}
+
+// GCAnswer is the answer of GET /v1/gc.
+type GCAnswer struct {
+	Logs    []gc.LogStatus    `json:"logs"`
+	Dropped gc.ReplicasStatus `json:"dropped"`
+	Values  []gc.ValuesStatus `json:"values"`
+}
+
+// DisksAnswer is the answer of GET /v1/disks.
+type DisksAnswer struct {
+	Disks []gc.DiskStatus `json:"disks"`
+}
+
+// Done is the answer of requests that have nothing to tell.
+type Done struct {
+	Done bool `json:"done"`
+}
+
+type none struct{}
+
+// routes registers the JSON API. All of it but the health pages wants a node that serves.
+func (n *Node) routes() {
+	route(n, "GET /v1/status", n.getStatus)
+	route(n, "GET /v1/duplications", func(*http.Request, none) (DuplicationsAnswer, error) {
+		return DuplicationsAnswer{Pipelines: n.source.Status()}, nil
+	})
+	route(n, "GET /v1/duplications/{remote}/lag", n.getLag)
+	route(n, "POST /v1/duplications/{remote}/pause", func(r *http.Request, _ none) (Done, error) {
+		return remoteResult(n.source.Pause(r.PathValue("remote")))
+	})
+	route(n, "POST /v1/duplications/{remote}/resume", func(r *http.Request, _ none) (Done, error) {
+		return remoteResult(n.source.Resume(r.PathValue("remote")))
+	})
+	route(n, "GET /v1/checkpoints", func(*http.Request, none) (CheckpointsAnswer, error) {
+		return CheckpointsAnswer{Partitions: n.checkpoints.Status()}, nil
+	})
+	route(n, "POST /v1/checkpoints", n.postCheckpoints)
+	route(n, "GET /v1/jobs/{id}", n.getJob)
+	route(n, "GET /v1/tasks", func(*http.Request, none) (TasksAnswer, error) {
+		return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
+	})
+	route(n, "GET /v1/tasks/explain", n.getExplanation)
+	route(n, "POST /v1/tasks/{code}", n.postTask)
+	route(n, "POST /v1/tasks/{code}/run", n.postTaskRun)
+	route(n, "GET /v1/gc", n.getGC)
+	route(n, "GET /v1/disks", func(*http.Request, none) (DisksAnswer, error) {
+		return DisksAnswer{Disks: n.maintenance.disk.Status()}, nil
+	})
+}
+
+// route registers a handler that is only called while the node serves.
+func route[In, Out any](n *Node, pattern string, h func(*http.Request, In) (Out, error)) {
+	admin.Handle(n.admin, pattern, func(r *http.Request, in In) (Out, error) {
+		if phase := n.phases.readiness().Phase; phase != PhaseServing {
+			var out Out
+			return out, &admin.Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("the node is not serving yet or no more (%s); see /readyz", phase)}
+		}
+		return h(r, in)
+	})
+}
+
+func (n *Node) getStatus(*http.Request, none) (StatusAnswer, error) {
+	a := StatusAnswer{Identity: n.folder.Identity, Addresses: n.Addresses(), UptimeSeconds: time.Since(n.started).Seconds(), Readiness: n.Ready()}
+	for _, p := range n.host.Partitions() {
+		a.Partitions = append(a.Partitions, p.Status())
+	}
+	return a, nil
+}
+
+func (n *Node) getLag(r *http.Request, _ none) (LagAnswer, error) {
+	remote := r.PathValue("remote")
+	lag, err := n.source.LagSample(remote)
+	if err != nil {
+		return LagAnswer{}, unknownRemote(err)
+	}
+	return LagAnswer{Remote: remote, Lag: lag}, nil
+}
+
+func remoteResult(err error) (Done, error) {
+	return Done{Done: err == nil}, unknownRemote(err)
+}
+
+func unknownRemote(err error) error {
+	if errors.Is(err, duplication.ErrUnknownRemote) {
+		return admin.NotFound("%v; the remotes are those of --duplicate-to", err)
+	}
+	return err
+}
+
+func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswer, error) {
+	var answer JobsAnswer
+	if in.All == (in.Partition != nil) {
+		return answer, admin.BadRequest("say either which partition or all")
+	}
+	var ids []uint32
+	if in.Partition != nil {
+		ids = append(ids, *in.Partition)
+	} else {
+		for _, p := range n.openPartitions() {
+			ids = append(ids, p.ID())
+		}
+	}
+	for _, id := range ids {
+		job, err := n.checkpoints.CreateNow(id, true)
+		if errors.Is(err, checkpoint.ErrUnknownPartition) {
+			return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", id, n.folder.Identity.Partitions)
+		}
+		if err != nil {
+			return answer, busy(err)
+		}
+		answer.Jobs = append(answer.Jobs, n.jobs.add(job))
+	}
+	return answer, nil
+}
+
+// busy gives a full queue the status that tells a client to try again.
+func busy(err error) error {
+	if errors.Is(err, threadpool.ErrQueueFull) {
+		return &admin.Error{Status: http.StatusTooManyRequests, Message: err.Error()}
+	}
+	return err
+}
+
+func (n *Node) getJob(r *http.Request, _ none) (JobStatus, error) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return JobStatus{}, admin.BadRequest("job %q is not a number", r.PathValue("id"))
+	}
+	s, ok := n.jobs.get(id)
+	if !ok {
+		return JobStatus{}, admin.NotFound("job %d is not known; the last %d jobs are remembered", id, maxJobs)
+	}
+	return s, nil
+}
+
+// postTask changes one field of a task code's spec.
+func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
+	override := fmt.Sprintf("%s.%s=%s", r.PathValue("code"), in.Field, in.Value)
+	o, err := tasks.ParseOverride(override)
+	if err == nil {
+		err = n.tasks.Apply(o)
+	}
+	switch {
+	case errors.Is(err, tasks.ErrUnknownCode):
+		return TasksAnswer{}, admin.NotFound("%v", err)
+	case err != nil:
+		return TasksAnswer{}, admin.BadRequest("%v", err)
+	}
+	n.opts.Logger.Info("task spec changed", "code", r.PathValue("code"), "field", in.Field, "value", in.Value)
+	return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
+}
+
+// postTaskRun runs a periodic task now.
+func (n *Node) postTaskRun(r *http.Request, _ none) (Done, error) {
+	code := tasks.Code(r.PathValue("code"))
+	run, ok := n.maintenance.triggers()[code]
+	if !ok {
+		return Done{}, admin.NotFound("task code %q can't be run by hand; try disk_stat, gc_logs, gc_replicas or gc_values", code)
+	}
+	run()
+	return Done{Done: true}, nil
+}
+
+// explainedWaiting bounds the waiting tasks that an explanation lists; it counts all.
+const explainedWaiting = 100
+
+func (n *Node) getExplanation(*http.Request, none) (threadpool.Explanation, error) {
+	return n.pool.Explain(explainedWaiting), nil
+}
+
+func (n *Node) getGC(*http.Request, none) (GCAnswer, error) {
+	return n.maintenance.status(), nil
+}

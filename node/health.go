@@ -1,0 +1,62 @@
+package node
+
+import (
+	"fmt"
+
+	"replicanode/replica"
+	"replicanode/server/admin"
+)
+
+// Live implements admin.Health: the process lives as long as one partition can serve.
+func (n *Node) Live() error {
+	if n.phases.readiness().Phase != PhaseServing {
+		return nil
+	}
+	var last error
+	for _, p := range n.host.Partitions() {
+		if p.Err() == nil {
+			return nil
+		}
+		last = p.Err()
+	}
+	return fmt.Errorf("no partition serves; the last reason: %w", last)
+}
+
+// Ready implements admin.Health. A node is ready when it has started and every partition serves.
+func (n *Node) Ready() admin.Readiness {
+	r := n.phases.readiness()
+	if !r.Ready {
+		return r
+	}
+	r.Reasons = n.partitionReasons()
+	r.Ready = len(r.Reasons) == 0
+	return r
+}
+
+// partitionReasons names the partitions that do not serve, and why.
+func (n *Node) partitionReasons() []string {
+	if n.host == nil {
+		return nil
+	}
+	var reasons []string
+	for _, p := range n.host.Partitions() {
+		switch err := p.Err(); {
+		case err != nil:
+			reasons = append(reasons, fmt.Sprintf("partition %d: %v", p.ID(), err))
+		case !p.Ready():
+			reasons = append(reasons, waitReason(p.Status()))
+		}
+	}
+	return reasons
+}
+
+// waitReason says what a partition that has not failed is still doing.
+func waitReason(s replica.Status) string {
+	if s.Replay.To >= s.Replay.From && !s.Replay.Done {
+		return fmt.Sprintf("partition %d: replaying decree %d of %d to %d", s.Partition, s.Replay.At, s.Replay.From, s.Replay.To)
+	}
+	if s.Leader == 0 {
+		return fmt.Sprintf("partition %d: %s, no leader yet", s.Partition, s.Phase)
+	}
+	return fmt.Sprintf("partition %d: %s, led by node %d", s.Partition, s.Phase, s.Leader)
+}

@@ -1,0 +1,75 @@
+package node
+
+import (
+	"sync"
+
+	"replicanode/tasks"
+)
+
+// maxJobs bounds how many jobs asked for over the API are remembered; the oldest ended one is forgotten first.
+const maxJobs = 4096
+
+// JobStatus is one job that was asked for over the API.
+type JobStatus struct {
+	ID    uint64 `json:"id"`
+	Done  bool   `json:"done"`
+	Error string `json:"error,omitempty"`
+}
+
+// jobs remembers what was asked for over the API, so that the asker can look how it went. The zero value is empty.
+type jobs struct {
+	mu    sync.Mutex
+	next  uint64
+	byID  map[uint64]*tasks.Job
+	order []uint64
+}
+
+// add remembers job and returns its number.
+func (j *jobs) add(job *tasks.Job) JobStatus {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.byID == nil {
+		j.byID = map[uint64]*tasks.Job{}
+	}
+	j.next++
+	j.byID[j.next] = job
+	j.order = append(j.order, j.next)
+	if len(j.order) > maxJobs {
+		j.forgetOldestEnded()
+	}
+	return status(j.next, job)
+}
+
+func (j *jobs) forgetOldestEnded() {
+	for i, id := range j.order {
+		if status(id, j.byID[id]).Done {
+			delete(j.byID, id)
+			j.order = append(j.order[:i], j.order[i+1:]...)
+			return
+		}
+	}
+}
+
+// get returns the job with number id.
+func (j *jobs) get(id uint64) (JobStatus, bool) {
+	j.mu.Lock()
+	job, ok := j.byID[id]
+	j.mu.Unlock()
+	if !ok {
+		return JobStatus{}, false
+	}
+	return status(id, job), true
+}
+
+func status(id uint64, job *tasks.Job) JobStatus {
+	s := JobStatus{ID: id}
+	select {
+	case <-job.Done():
+		s.Done = true
+		if err := job.Err(); err != nil {
+			s.Error = err.Error()
+		}
+	default:
+	}
+	return s
+}

@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"replicanode/gc"
+	"replicanode/replica"
+	"replicanode/tasks"
+)
+
+// maintenance is the housekeeping besides checkpoints, all of it tasks on the long pool.
+type maintenance struct {
+	disk     *gc.DiskStat
+	logs     *gc.Logs
+	replicas *gc.Replicas
+	values   *gc.Values
+}
+
+// maintained is a partition as checkpoints and garbage collection see it.
+type maintained struct{ *replica.Partition }
+
+// LogExtent implements gc.LogPartition.
+func (m maintained) LogExtent() (first, last uint64, bytes int64, ok bool) {
+	log := m.Log()
+	if log == nil {
+		return 0, 0, 0, false
+	}
+	s := log.Stats()
+	return s.First, s.Last, s.Bytes, true
+}
+
+// Term implements checkpoint.Source.
+func (m maintained) Term(decree uint64) (uint64, error) {
+	term, err := m.Log().Term(decree)
+	if err != nil {
+		return 0, fmt.Errorf("term of decree %d of partition %d: %w", decree, m.ID(), err)
+	}
+	return term, nil
+}
+
+// startGC starts disk statistics and the three kinds of garbage collection.
+func (n *Node) startGC(ctx context.Context) error {
+	if err := n.makeGC(); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		name string
+		run  service
+	}{
+		{"disk statistics", n.maintenance.disk},
+		{"log collection", n.maintenance.logs},
+		{"replica collection", n.maintenance.replicas},
+		{"value collection", n.maintenance.values},
+	} {
+		if err := n.startService(ctx, s.name, s.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) makeGC() error {
+	m := &n.maintenance
+	var err error
+	if m.disk, err = gc.NewDiskStat(gc.DiskStatOptions{
+		Dirs: []string{n.opts.DataDir}, Runner: n.tasks, Changed: n.spaceChanged, Logger: n.opts.Logger, Registerer: n.registry,
+		Watermarks: gc.Watermarks{LowBytes: n.opts.DiskLowBytes, CriticalBytes: n.opts.DiskCriticalBytes},
+	}); err != nil {
+		return fmt.Errorf("make disk statistics: %w", err)
+	}
+	logs := gc.LogsOptions{Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: n.registry}
+	values := gc.ValuesOptions{Runner: n.tasks, Logger: n.opts.Logger, Registerer: n.registry}
+	for _, p := range n.openPartitions() {
+		logs.Partitions = append(logs.Partitions, maintained{p})
+		values.Partitions = append(values.Partitions, maintained{p})
+	}
+	if m.logs, err = gc.NewLogs(logs); err != nil {
+		return fmt.Errorf("make log collection: %w", err)
+	}
+	if m.values, err = gc.NewValues(values); err != nil {
+		return fmt.Errorf("make value collection: %w", err)
+	}
+	if m.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
+		Dropped: Dropped(n.opts.DataDir), Runner: n.tasks, Grace: n.opts.DropGrace, Space: m.disk.Space, Logger: n.opts.Logger, Registerer: n.registry,
+	}); err != nil {
+		return fmt.Errorf("make replica collection: %w", err)
+	}
+	return nil
+}
+
+// Dropped is the place of a data folder where dropped replicas wait for their removal.
+func Dropped(dataDir string) *gc.Dropped {
+	return gc.NewDropped(nil, filepath.Join(dataDir, droppedDir), filepath.Join(dataDir, partitionsDir), nil)
+}
+
+// duplicationHolds says what the remotes still need of a partition's log: one hold per remote, unknown until it was heard of.
+func (n *Node) duplicationHolds(partition uint32) []gc.Hold {
+	if len(n.opts.DuplicateTo) == 0 {
+		return nil
+	}
+	decree, known := n.source.Confirmed(partition)
+	return []gc.Hold{{Rule: gc.RuleDuplication, Decree: decree, Known: known}}
+}
+
+// spaceChanged reacts to a disk that fills or empties: what can be freed is freed at once.
+func (n *Node) spaceChanged(level gc.Level, refuse error) {
+	if level == gc.LevelOK {
+		n.opts.Logger.Info("disk space recovered")
+		return
+	}
+	n.opts.Logger.Warn("disk space is short", "level", level.String(), "refusing_writes", refuse != nil, "reason", refuse)
+	n.maintenance.logs.Trigger()
+	n.maintenance.replicas.Trigger()
+	n.maintenance.values.Trigger()
+}
+
+// triggers are the periodic tasks that can be run by hand.
+func (m *maintenance) triggers() map[tasks.Code]func() {
+	return map[tasks.Code]func(){
+		tasks.DiskStat:   m.disk.Trigger,
+		tasks.GCLogs:     m.logs.Trigger,
+		tasks.GCReplicas: m.replicas.Trigger,
+		tasks.GCValues:   m.values.Trigger,
+	}
+}
+
+func (m *maintenance) status() GCAnswer {
+	return GCAnswer{Logs: m.logs.Explain(), Dropped: m.replicas.Status(), Values: m.values.Status()}
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"replicanode/checkpoint"
+	"replicanode/duplication"
+	"replicanode/peer"
+	"replicanode/plog"
+	"replicanode/replica"
+	"replicanode/server/admin"
+	"replicanode/server/redis"
+	"replicanode/tasks"
+	"replicanode/threadpool"
+)
+
+// Node is one replica process. Make it with New; Start and Stop may each be called once, Stop also more often.
+type Node struct {
+	opts     Options
+	started  time.Time
+	registry *prometheus.Registry
+	phases   phases
+	jobs     jobs
+
+	listeners struct{ redis, admin, peer net.Listener }
+	folder    *Folder
+	admin     *admin.Server
+	pool      *threadpool.Pool
+	tasks     *tasks.Runner
+	syncer    *plog.Syncer
+	host      *replica.Host
+	peers     *peer.Server
+	client    *peer.Client
+	source    *duplication.Source
+	receiver  *duplication.Receiver
+
+	checkpoints *checkpoint.Service
+	maintenance maintenance
+	redis       *redis.Server
+
+	mu    sync.Mutex
+	stops []stop // what runs, in the order it was started
+}
+
+// stop ends one part of the node.
+type stop struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// New checks the options. Nothing is bound, opened or written yet.
+func New(o Options) (*Node, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{opts: o, registry: prometheus.NewRegistry()}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.phases.logger = o.Logger
+	return n, nil
+}
+
+// Start runs the start-up phases and returns when the node serves clients. After an error, Stop must still be called.
+func (n *Node) Start(ctx context.Context) error {
+	n.started = time.Now()
+	short, long := n.opts.StartTimeout, 10*n.opts.StartTimeout
+	err := n.phases.run(ctx, []step{
+		{name: PhaseListeners, deadline: short, run: n.bindListeners},
+		{name: PhaseFolder, deadline: short, run: n.openFolder},
+		{name: PhasePool, deadline: short, run: n.startPool},
+		{name: PhaseReplicas, deadline: long, run: n.openReplicas, reasons: n.partitionReasons},
+		{name: PhaseDuplication, deadline: short, run: n.startDuplication},
+		{name: PhaseMaintenance, deadline: short, run: n.startMaintenance},
+		{name: PhaseClients, deadline: short, run: n.acceptClients},
+	})
+	if err != nil {
+		return err
+	}
+	n.opts.Logger.Info("serving", "listen", n.Addresses().Listen, "admin", n.Addresses().Admin, "peer", n.Addresses().Peer,
+		"partitions", n.folder.Identity.Partitions, "cluster", n.folder.Identity.ClusterID, "data", n.opts.DataDir,
+		"seconds", time.Since(n.started).Seconds())
+	return nil
+}
+
+// Stop ends what was started, in reverse order. Every part is stopped even when one fails or ctx ends; the errors are joined.
+func (n *Node) Stop(ctx context.Context) error {
+	n.phases.enter(PhaseStopping, nil)
+	n.mu.Lock()
+	stops := n.stops
+	n.stops = nil
+	n.mu.Unlock()
+	began := time.Now()
+	var errs []error
+	for i := len(stops) - 1; i >= 0; i-- {
+		if err := stops[i].run(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", stops[i].name, err))
+		}
+	}
+	if len(stops) > 0 {
+		n.opts.Logger.Info("stopped", "seconds", time.Since(began).Seconds(), "errors", len(errs))
+	}
+	return errors.Join(errs...)
+}
+
+// Addresses are where the node listens, with the ports that were picked for port 0. It may be called after Start.
+func (n *Node) Addresses() Addresses {
+	return Addresses{
+		Listen: n.listeners.redis.Addr().String(),
+		Admin:  n.listeners.admin.Addr().String(),
+		Peer:   n.listeners.peer.Addr().String(),
+	}
+}
+
+// onStop remembers how to end what was just started.
+func (n *Node) onStop(name string, run func(ctx context.Context) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stops = append(n.stops, stop{name, run})
+}
+
+// onClose is onStop for what has no context.
+func (n *Node) onClose(name string, closer func() error) {
+	n.onStop(name, func(context.Context) error { return closer() })
+}
+
+// service is the contract of everything that runs.
+type service interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+}
+
+// startService starts s and remembers to stop it.
+func (n *Node) startService(ctx context.Context, name string, s service) error {
+	if err := s.Start(ctx); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	n.onStop(name, s.Stop)
+	return nil
+}

@@ -1,0 +1,344 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"replicanode/duplication"
+	"replicanode/tasks"
+)
+
+// FlagError says which setting was wrong, with which value, and what to do. The command line shows it as one line.
+type FlagError struct {
+	Flag   string
+	Value  string
+	Reason string
+}
+
+func (e *FlagError) Error() string {
+	return fmt.Sprintf("--%s %s: %s", e.Flag, e.Value, e.Reason)
+}
+
+// Options configures a node. The zero value of a field means its default; DefaultOptions shows them all.
+type Options struct {
+	// DataDir is the data folder. Default "data".
+	DataDir string
+	// Partitions is the number of partitions of a new data folder, 1 to 1024; an existing folder keeps its own, and a differing
+	// number is refused. Default 8.
+	Partitions uint32
+	// ClusterID names the cluster in duplication, 1 to 2^53-1. Default: random for a new folder.
+	ClusterID uint64
+
+	// Listen, Admin and Peer are the addresses (host:port, port 0 picks one) for Redis clients, operators and other nodes.
+	// Defaults 127.0.0.1:6380, 127.0.0.1:9180, 127.0.0.1:7380.
+	Listen, Admin, Peer string
+	// RequirePass is the password clients and operators must give. Default none; required to listen beyond loopback.
+	RequirePass string
+	// PeerTLSCert, PeerTLSKey and PeerTLSCA are PEM files for mutual TLS between nodes; all or none. Default none; required to
+	// serve peers beyond loopback.
+	PeerTLSCert, PeerTLSKey, PeerTLSCA string
+	// MaxClients bounds client connections. Default 10,000.
+	MaxClients int
+	// MaxValueBytes bounds one value (and one bulk of a request). Default 8 MiB, at most 64 MiB.
+	MaxValueBytes int
+
+	// Workers is the number of slots of the long pool. Default 4, or the number of processors when greater.
+	Workers int
+	// LowLimit bounds how many slots LOW tasks may hold. Default Workers-1 (at least 1).
+	LowLimit int
+	// MaxQueued bounds each queue of the long pool. Default 65,536.
+	MaxQueued int
+	// MaxWait is how long a task waits before it is treated one priority higher; negative turns the rule off. Default 30 s.
+	MaxWait time.Duration
+	// LowShare is the share of slot time that LOW is sure of, 0 to 0.5; negative turns the rule off. Default 0.05.
+	LowShare float64
+	// Slice is how long a task runs before it looks whether something more urgent waits. Default 10 ms.
+	Slice time.Duration
+	// TaskPriority overrides the priority of task codes, each "code=low|common|high".
+	TaskPriority []string
+	// Task overrides any field of task specs, each "code.field=value".
+	Task []string
+
+	// DuplicateTo lists remotes to ship every mutation to.
+	DuplicateTo []duplication.Remote
+	// DupTailBytes bounds the in-memory tail of recent mutations per partition; 0 means the default, negative none. Default 4 MiB.
+	DupTailBytes int64
+	// DupBatchBytes bounds one shipped batch. Default 256 KiB.
+	DupBatchBytes int64
+	// DupWindowBytes bounds what is shipped and not yet confirmed, per partition and remote. Default 4 MiB.
+	DupWindowBytes int64
+
+	// CheckpointPeriod is the time between checkpoints of a partition; negative turns periodic ones off. Default 1 h.
+	CheckpointPeriod time.Duration
+	// CheckpointKeep is how many checkpoints of a partition are kept. Default 2.
+	CheckpointKeep int
+	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
+	DropGrace time.Duration
+	// SegmentBytes is the size of a private log segment. Default 16 MiB.
+	SegmentBytes int64
+	// MemtableBytes is the size of a partition's badger memtable. Default 16 MiB.
+	MemtableBytes int64
+
+	// DiskLowBytes and DiskCriticalBytes are the free bytes below which GC hurries and below which writes are refused. Defaults 10 %
+	// of the disk and at most 20 GiB, and 3 % and at most 4 GiB.
+	DiskLowBytes, DiskCriticalBytes uint64
+
+	// StartTimeout bounds each start-up phase but the opening of replicas, which gets ten times as long. Default 30 s.
+	StartTimeout time.Duration
+	// Logger receives the node's log; nil discards.
+	Logger *slog.Logger
+}
+
+// DefaultOptions returns the defaults, in force for every field left zero.
+func DefaultOptions() Options {
+	var o Options
+	o.EnsureDefaults()
+	return o
+}
+
+// EnsureDefaults fills the fields that are zero.
+func (o *Options) EnsureDefaults() {
+	setDefault(&o.DataDir, "data")
+	setDefault(&o.Listen, "127.0.0.1:6380")
+	setDefault(&o.Admin, "127.0.0.1:9180")
+	setDefault(&o.Peer, "127.0.0.1:7380")
+	setDefault(&o.MaxClients, 10_000)
+	setDefault(&o.MaxValueBytes, 8<<20)
+	setDefault(&o.Workers, max(4, runtime.NumCPU()))
+	setDefault(&o.LowLimit, max(1, o.Workers-1))
+	setDefault(&o.MaxQueued, 65_536)
+	setDefault(&o.MaxWait, 30*time.Second)
+	setDefault(&o.LowShare, 0.05)
+	setDefault(&o.Slice, 10*time.Millisecond)
+	setDefault(&o.DupTailBytes, 4<<20)
+	setDefault(&o.DupBatchBytes, 256<<10)
+	setDefault(&o.DupWindowBytes, 4<<20)
+	setDefault(&o.CheckpointPeriod, time.Hour)
+	setDefault(&o.CheckpointKeep, 2)
+	setDefault(&o.DropGrace, 24*time.Hour)
+	setDefault(&o.SegmentBytes, 16<<20)
+	setDefault(&o.MemtableBytes, 16<<20)
+	setDefault(&o.StartTimeout, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// newFolderPartitions is how many partitions a new data folder gets when nothing is asked for.
+const newFolderPartitions = 8
+
+// Validate checks every field after EnsureDefaults and returns a *FlagError for the first that can't work.
+func (o *Options) Validate() error {
+	checks := []error{
+		inRange("partitions", int64(o.Partitions), 0, 1024),
+		inRange("cluster-id", int64(o.ClusterID), 0, 1<<53-1),
+		inRange("max-clients", int64(o.MaxClients), 1, 1_000_000),
+		inRange("max-value-size", int64(o.MaxValueBytes), 1<<10, 64<<20),
+		inRange("workers", int64(o.Workers), 1, 4096),
+		inRange("low-limit", int64(o.LowLimit), 1, int64(o.Workers)),
+		inRange("max-queued", int64(o.MaxQueued), 1, 1<<24),
+		inRange("dup-batch-bytes", o.DupBatchBytes, 4<<10, 16<<20),
+		inRange("dup-window-bytes", o.DupWindowBytes, o.DupBatchBytes, 1<<30),
+		inRange("dup-tail-bytes", o.DupTailBytes, -1, 1<<32),
+		inRange("checkpoint-keep", int64(o.CheckpointKeep), 1, 10_000),
+		inRange("segment-bytes", o.SegmentBytes, 1<<20, 1<<30),
+		inRange("memtable-bytes", o.MemtableBytes, 8<<20, 1<<30),
+		o.validateTimes(),
+		o.validateWatermarks(),
+		o.validateAddresses(),
+		o.validateTLS(),
+		o.validateTaskPriorities(),
+		o.validateRemotes(),
+	}
+	for _, err := range checks {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func inRange(flag string, v, low, high int64) error {
+	if v < low || v > high {
+		return &FlagError{Flag: flag, Value: strconv.FormatInt(v, 10), Reason: fmt.Sprintf("must be between %d and %d", low, high)}
+	}
+	return nil
+}
+
+func (o *Options) validateTimes() error {
+	if o.LowShare > 0.5 {
+		return &FlagError{Flag: "low-share", Value: fmt.Sprint(o.LowShare), Reason: "must be at most 0.5 (half of the slot time); 0 turns it off"}
+	}
+	if o.Slice < 100*time.Microsecond || o.Slice > 10*time.Second {
+		return &FlagError{Flag: "slice", Value: o.Slice.String(), Reason: "must be between 100µs and 10s"}
+	}
+	if o.DropGrace < 0 {
+		return &FlagError{Flag: "drop-grace", Value: o.DropGrace.String(), Reason: "must not be negative"}
+	}
+	if o.StartTimeout < time.Second {
+		return &FlagError{Flag: "start-timeout", Value: o.StartTimeout.String(), Reason: "must be at least 1s"}
+	}
+	if o.CheckpointPeriod > 0 && o.CheckpointPeriod < time.Second {
+		return &FlagError{Flag: "checkpoint-period", Value: o.CheckpointPeriod.String(), Reason: "must be at least 1s; 0 turns periodic checkpoints off"}
+	}
+	return nil
+}
+
+func (o *Options) validateWatermarks() error {
+	if o.DiskLowBytes != 0 && o.DiskCriticalBytes > o.DiskLowBytes {
+		return &FlagError{Flag: "disk-critical-bytes", Value: strconv.FormatUint(o.DiskCriticalBytes, 10), Reason: fmt.Sprintf("must not be greater than --disk-low-bytes %d: GC hurries before writes are refused", o.DiskLowBytes)}
+	}
+	return nil
+}
+
+// validateAddresses refuses to serve strangers: beyond loopback, clients and operators need a password and peers mutual TLS.
+func (o *Options) validateAddresses() error {
+	for _, a := range []struct{ flag, addr string }{{"listen", o.Listen}, {"admin", o.Admin}, {"peer", o.Peer}} {
+		loopback, err := isLoopback(a.addr)
+		if err != nil {
+			return &FlagError{Flag: a.flag, Value: a.addr, Reason: err.Error()}
+		}
+		if loopback {
+			continue
+		}
+		if a.flag != "peer" && o.RequirePass == "" {
+			return &FlagError{Flag: a.flag, Value: a.addr, Reason: "listens beyond loopback without a password, so anybody on the network could read and delete the data; set --requirepass, or bind 127.0.0.1"}
+		}
+		if a.flag == "peer" && o.PeerTLSCert == "" {
+			return &FlagError{Flag: a.flag, Value: a.addr, Reason: "serves peers beyond loopback without authentication; set --peer-tls-cert, --peer-tls-key and --peer-tls-ca, or bind 127.0.0.1"}
+		}
+	}
+	return nil
+}
+
+func isLoopback(addr string) (bool, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false, fmt.Errorf("not host:port (%w); for example 127.0.0.1:6380", err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback(), nil
+}
+
+func (o *Options) validateTLS() error {
+	set := 0
+	for _, name := range []string{o.PeerTLSCert, o.PeerTLSKey, o.PeerTLSCA} {
+		if name != "" {
+			set++
+		}
+	}
+	if set != 0 && set != 3 {
+		return &FlagError{Flag: "peer-tls-cert", Value: o.PeerTLSCert, Reason: "mutual TLS needs --peer-tls-cert, --peer-tls-key and --peer-tls-ca together"}
+	}
+	return nil
+}
+
+func (o *Options) validateTaskPriorities() error {
+	_, err := o.taskSpecs()
+	return err
+}
+
+// taskSpecs is the table of task codes with the overrides of this node.
+func (o *Options) taskSpecs() ([]tasks.Spec, error) {
+	specs := tasks.DefaultSpecs()
+	for i := range specs {
+		if specs[i].Code == tasks.Checkpoint {
+			specs[i].Period = max(0, o.CheckpointPeriod)
+		}
+	}
+	for _, f := range []struct {
+		flag   string
+		values []string
+	}{{"task-priority", o.TaskPriority}, {"task", o.Task}} {
+		for _, value := range f.values {
+			override, err := tasks.ParseOverride(value)
+			if err == nil && f.flag == "task-priority" && override.Field != "priority" {
+				err = errors.New("wants CODE=LEVEL; other fields are set with --task CODE.FIELD=VALUE")
+			}
+			if err == nil {
+				specs, err = tasks.ApplyOverrides(specs, []tasks.Override{override})
+			}
+			if err != nil {
+				return nil, &FlagError{Flag: f.flag, Value: value, Reason: err.Error()}
+			}
+		}
+	}
+	return specs, nil
+}
+
+func (o *Options) validateRemotes() error {
+	seen := map[string]bool{}
+	for _, r := range o.DuplicateTo {
+		if seen[r.Name] {
+			return &FlagError{Flag: "duplicate-to", Value: r.Name, Reason: "this remote is named twice; give all its addresses in one flag, separated by commas"}
+		}
+		seen[r.Name] = true
+	}
+	return nil
+}
+
+// ParseRemote reads "name=host:port[,host:port…]".
+func ParseRemote(s string) (duplication.Remote, error) {
+	fail := func(reason string) (duplication.Remote, error) {
+		return duplication.Remote{}, &FlagError{Flag: "duplicate-to", Value: s, Reason: reason}
+	}
+	name, list, ok := strings.Cut(s, "=")
+	if !ok || name == "" || list == "" {
+		return fail("must be name=host:port, for example backup=127.0.0.1:7381")
+	}
+	if len(name) > 64 || strings.IndexFunc(name, notInName) >= 0 {
+		return fail("a remote's name has 1 to 64 letters, digits, '-', '_' or '.'")
+	}
+	r := duplication.Remote{Name: name}
+	for _, addr := range strings.Split(list, ",") {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil || host == "" {
+			return fail(fmt.Sprintf("%q is not host:port", addr))
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fail(fmt.Sprintf("port %q is not a number from 1 to 65535", port))
+		}
+		r.Addresses = append(r.Addresses, addr)
+	}
+	return r, nil
+}
+
+func notInName(c rune) bool {
+	switch {
+	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		return false
+	}
+	return true
+}
+
+// bind opens a listener for one of the node's addresses.
+func bind(flag, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return nil, &FlagError{Flag: flag, Value: addr, Reason: fmt.Sprintf("can't listen there: %v; choose another address or stop what uses it", err)}
+	}
+	return l, nil
+}

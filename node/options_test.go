@@ -1,0 +1,72 @@
+package node
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	o := DefaultOptions()
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBadOptionsNameFlagAndValue(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		set  func(*Options)
+		want string
+	}{
+		{"too many partitions", func(o *Options) { o.Partitions = 1025 }, "--partitions 1025"},
+		{"no port", func(o *Options) { o.Listen = "127.0.0.1" }, "--listen 127.0.0.1"},
+		{"bad port", func(o *Options) { o.Admin = "127.0.0.1:99999" }, "--admin 127.0.0.1:99999"},
+		{"beyond loopback", func(o *Options) { o.Listen = "0.0.0.0:6380" }, "--requirepass"},
+		{"every interface", func(o *Options) { o.Admin = ":9180" }, "--requirepass"},
+		{"peer beyond loopback", func(o *Options) { o.Peer = "[::]:7380"; o.RequirePass = "x" }, "--peer-tls-cert"},
+		{"half of TLS", func(o *Options) { o.PeerTLSKey = "key.pem" }, "--peer-tls-ca"},
+		{"more LOW than slots", func(o *Options) { o.Workers = 2; o.LowLimit = 3 }, "--low-limit 3"},
+		{"share above a half", func(o *Options) { o.LowShare = 0.9 }, "--low-share 0.9"},
+		{"tiny slice", func(o *Options) { o.Slice = time.Nanosecond }, "--slice 1ns"},
+		{"unknown code", func(o *Options) { o.TaskPriority = []string{"load=high"} }, "--task-priority load=high"},
+		{"unknown level", func(o *Options) { o.TaskPriority = []string{"checkpoint=urgent"} }, "--task-priority checkpoint=urgent"},
+		{"no level", func(o *Options) { o.TaskPriority = []string{"checkpoint"} }, "--task-priority checkpoint"},
+		{"window below batch", func(o *Options) { o.DupWindowBytes = 5000; o.DupBatchBytes = 10000 }, "--dup-window-bytes 5000"},
+		{"refusing before hurrying", func(o *Options) { o.DiskLowBytes = 1; o.DiskCriticalBytes = 2 }, "--disk-critical-bytes 2"},
+		{"hasty checkpoints", func(o *Options) { o.CheckpointPeriod = time.Millisecond }, "--checkpoint-period 1ms"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var o Options
+			tc.set(&o)
+			o.EnsureDefaults()
+			err := o.Validate()
+			var flag *FlagError
+			if !errors.As(err, &flag) || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want a flag error with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestPasswordOpensTheNetwork(t *testing.T) {
+	o := Options{Listen: "0.0.0.0:6380", Admin: "0.0.0.0:9180", RequirePass: "secret"}
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestParseRemote(t *testing.T) {
+	r, err := ParseRemote("backup=127.0.0.1:7381,host-b:7382")
+	if err != nil || r.Name != "backup" || len(r.Addresses) != 2 || r.Addresses[1] != "host-b:7382" {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	for _, bad := range []string{"", "backup", "=127.0.0.1:1", "backup=", "backup=127.0.0.1", "backup=127.0.0.1:0", "backup=:7381", "backup=a:1,", "b/c=a:1", "backup=a:70000"} {
+		var flag *FlagError
+		if _, err := ParseRemote(bad); !errors.As(err, &flag) || flag.Flag != "duplicate-to" {
+			t.Errorf("%q: got %v, want a flag error", bad, err)
+		}
+	}
+}
