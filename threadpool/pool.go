@@ -264,12 +264,12 @@ func (p *Pool) turnAway(es []*entry, err error) {
 	for _, e := range es {
 		p.callDone(e, err)
 		e.ctx.endIfUsed()
-		if e.unhook != nil {
-			e.unhook()
-		}
 	}
 	p.mu.Lock()
 	for _, e := range es {
+		if e.unhook != nil {
+			e.unhook()
+		}
 		p.c.recycle(e)
 	}
 	p.calls--

@@ -116,11 +116,11 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 		}
 	}
 	p.callDone(e, err)
+	e.ctx.endIfUsed()
+	p.mu.Lock()
 	if e.unhook != nil {
 		e.unhook()
 	}
-	e.ctx.endIfUsed()
-	p.mu.Lock()
 	now := p.now()
 	c := &p.c
 	cd, keyed := e.code, e.key != nil
