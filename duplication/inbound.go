@@ -214,13 +214,23 @@ func (in *inbound) propose(message *peerpb.Batch) error {
 	}
 	in.r.work.Add(1)
 	in.r.metrics.applying.Add(float64(cost))
-	in.target.ApplyDuplicated(in.r.ctx, b, func(confirmed uint64, err error) {
-		in.r.budget.Release(cost)
-		in.slots.Release(1)
-		in.r.metrics.applying.Sub(float64(cost))
-		in.applied(len(b.Mutations), size, confirmed, err)
-		in.r.work.Done()
-	})
+	var once sync.Once
+	done := func(confirmed uint64, err error) {
+		once.Do(func() {
+			in.r.budget.Release(cost)
+			in.slots.Release(1)
+			in.r.metrics.applying.Sub(float64(cost))
+			in.applied(len(b.Mutations), size, confirmed, err)
+			in.r.work.Done()
+		})
+	}
+	defer func() {
+		if reason := recover(); reason != nil {
+			done(0, refuse(peerpb.RefusalReason_REFUSAL_REASON_UNAVAILABLE, "internal error"))
+			panic(reason)
+		}
+	}()
+	in.target.ApplyDuplicated(in.r.ctx, b, done)
 	return nil
 }
 
