@@ -1,0 +1,484 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
+
+	"replicanode/replica"
+	"replicanode/server/resp"
+)
+
+// A connection sees its own writes at once, in any mix and pipeline, while a View does not until they are applied.
+func TestReadsSeeOwnWrites(t *testing.T) {
+	h := serve(t, Options{MaxPipeline: 50})
+	c := h.dial()
+	var request strings.Builder
+	var want []string
+	for i := range 300 {
+		key := fmt.Sprintf("k%d", i%17)
+		value := fmt.Sprint(i)
+		for _, step := range [][2]string{
+			{"SET " + key + " " + value, "OK"},
+			{"GET " + key, fmt.Sprintf("%q", value)},
+			{"HSET h" + key + " f " + value, ""},
+			{"HGETALL h" + key, fmt.Sprintf("[%q %q]", "f", value)},
+			{"APPEND " + key + " x", fmt.Sprintf(":%d", len(value)+1)},
+			{"MGET " + key + " nosuch " + key, fmt.Sprintf("[%q nil %q]", value+"x", value+"x")},
+			{"EXISTS " + key + " h" + key, ":2"},
+			{"DEL " + key + " nosuch", ":1"},
+			{"GET " + key, "nil"},
+			{"PING", "PONG"},
+			{"FOO", "-ERR unknown command 'FOO', with args beginning with: "},
+		} {
+			var args [][]byte
+			for _, w := range strings.Fields(step[0]) {
+				args = append(args, []byte(w))
+			}
+			request.Write(resp.AppendCommand(nil, args...))
+			want = append(want, step[1])
+		}
+	}
+	go func() { _, _ = c.nc.Write([]byte(request.String())) }()
+	for i, w := range want {
+		if got := c.read(); got != w && w != "" {
+			t.Fatalf("reply %d: %s, want %s", i, got, w)
+		}
+	}
+}
+
+// One pipeline is one wait: everything is proposed before anything has finished.
+func TestPipelineIsProposedTogether(t *testing.T) {
+	h := serve(t, Options{})
+	release := h.store.hold()
+	defer release()
+	c := h.dial()
+	const n = 100
+	var b []byte
+	for i := range n {
+		b = resp.AppendCommand(b, []byte("INCR"), fmt.Append(nil, "k", i%7))
+	}
+	c.write(string(b))
+	waitFor(t, func() bool {
+		sum := 0
+		for _, p := range h.store.partitions {
+			p.mu.Lock()
+			sum += p.proposed
+			p.mu.Unlock()
+		}
+		return sum == n
+	})
+	release()
+	for i := range n {
+		if got, want := c.read(), fmt.Sprintf(":%d", i/7+1); got != want {
+			t.Fatalf("reply %d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+// waitFor waits until a condition holds that another goroutine brings about.
+func waitFor(t *testing.T, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// panicStore panics on a key, as a bug of a command would.
+type panicStore struct{ *fakeStore }
+
+func (s panicStore) Route(key []byte) int {
+	if string(key) == "panic" {
+		panic("a bug")
+	}
+	return s.fakeStore.Route(key)
+}
+
+func TestPanicsEndTheirConnectionOnly(t *testing.T) {
+	fake := newFakeStore(2)
+	defer fake.close()
+	registry := prometheus.NewRegistry()
+	h := serve(t, Options{Store: panicStore{fake}, Registerer: registry})
+	cmd := h.s.table.find([]byte("strlen"))
+	cmd.read = func(Reader, *Op) error { panic("a bug in a read") }
+	h.s.table.find([]byte("setnx")).write = func(tx Tx, o *Op) error {
+		_ = tx.Put(o.key(), []byte("half"), 0)
+		panic("a bug in a write")
+	}
+	other := h.dial()
+	other.do("SET", "a", "1")
+
+	c := h.dial()
+	c.send("SET", "b", "1")
+	c.send("GET", "panic")
+	c.expectEndAfterReplies()
+	c = h.dial()
+	c.send("STRLEN", "a")
+	c.expectEndAfterReplies()
+	c = h.dial()
+	if got := c.do("SETNX", "half", "x"); got != "-ERR internal error" {
+		t.Errorf("a panic in Execute: %s", got)
+	}
+	c.expectEnd()
+
+	if got := other.do("MGET", "a", "b", "half"); got != `["1" "1" nil]` {
+		t.Errorf("afterwards: %s", got)
+	}
+	if logs := h.logs.String(); strings.Count(logs, "panic in a connection") != 3 || !strings.Contains(logs, "conn_test.go") {
+		t.Errorf("logged: %s", logs)
+	}
+	if n := counted(h.s.metrics.panics); n != 3 {
+		t.Errorf("%v panics counted", n)
+	}
+}
+
+// expectEndAfterReplies checks that the server closes the connection, with or without replies before that.
+func (c *rawClient) expectEndAfterReplies() {
+	c.t.Helper()
+	for {
+		if _, err := readReply(c.r); err != nil {
+			c.expectEnd()
+			return
+		}
+	}
+}
+
+func TestStoreErrors(t *testing.T) {
+	h := serve(t, Options{BusyTimeout: 30 * time.Millisecond})
+	c := h.dial()
+	c.do("SET", "a", "1")
+	var answer atomic.Value
+	answer.Store(errors.New(""))
+	var refusals atomic.Int64
+	for _, p := range h.store.partitions {
+		p.mu.Lock()
+		p.refuse = func() error {
+			if err := *answer.Load().(*error); err != nil {
+				refusals.Add(1)
+				return err
+			}
+			return nil
+		}
+		p.mu.Unlock()
+	}
+	answer = atomic.Value{}
+	set := func(err error) { answer.Store(&err) }
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{replica.ErrBusy, "-TRYAGAIN "},
+		{replica.ErrNotReady, "-LOADING "},
+		{&replica.NotLeaderError{Leader: 2}, "-READONLY "},
+		{&replica.FailedError{Partition: 1, Cause: errors.New("disk")}, "-MISCONF "},
+		{replica.ErrNoSpace, "-MISCONF "},
+		{replica.ErrStopped, "-ERR "},
+		{&replica.TooLargeError{What: "value", Bytes: 2, Limit: 1}, "-ERR value of 2 bytes"},
+	} {
+		set(test.err)
+		if got := c.do("SET", "a", "2"); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%v: %s", test.err, got)
+		}
+		if got := c.do("MSET", "a", "2", "b", "2", "c", "3"); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%v: %s", test.err, got)
+		}
+		if got := c.do("GET", "a"); got != `"1"` {
+			t.Errorf("GET while %v: %s", test.err, got)
+		}
+	}
+	// A queue that has room again soon costs the client time, not an error.
+	refusals.Store(0)
+	set(replica.ErrBusy)
+	c.send("SET", "a", "3")
+	waitFor(t, func() bool { return refusals.Load() > 1 })
+	set(nil)
+	if got := c.read(); got != "OK" {
+		t.Errorf("after a busy queue: %s", got)
+	}
+	// A read that cannot be queued behind a write waits for it instead.
+	release := h.store.hold()
+	c.send("SET", "a", "4")
+	waitFor(t, func() bool { return len(h.queued()) == 1 })
+	set(replica.ErrNoSpace)
+	c.send("GET", "a")
+	release()
+	if got := c.read() + c.read(); got != `OK"4"` {
+		t.Errorf("a read that could not be queued: %s", got)
+	}
+}
+
+// queued are the ops that wait in the store's queues.
+func (h *harness) queued() (ops []*Op) {
+	for _, p := range h.store.partitions {
+		p.mu.Lock()
+		ops = append(ops, p.queue...)
+		p.mu.Unlock()
+	}
+	return ops
+}
+
+func TestWriteGate(t *testing.T) {
+	var closed atomic.Bool
+	h := serve(t, Options{WriteGate: func() error {
+		if closed.Load() {
+			return errors.New("disk is nearly full: writes are refused")
+		}
+		return nil
+	}})
+	c := h.dial()
+	c.do("SET", "a", "1")
+	closed.Store(true)
+	runScript(t, c, `
+		SET a 2 => -ERR disk is nearly full: writes are refused
+		DEL a => -ERR disk is nearly full: writes are refused
+		FLUSHDB => -ERR disk is nearly full: writes are refused
+		GET a => "1"`)
+	closed.Store(false)
+	runScript(t, c, "SET a 2 => OK")
+	for text, want := range map[string]string{"OOM too much": "OOM too much", "x": "ERR x", "": "ERR ", " a": "ERR  a"} {
+		if got := withCode(text); got != want {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+func TestStop(t *testing.T) {
+	h := serve(t, Options{})
+	idle, busy := h.dial(), h.dial()
+	idle.do("PING")
+	release := h.store.hold()
+	busy.send("SET", "a", "1")
+	busy.send("GET", "a")
+	waitFor(t, func() bool { return len(h.queued()) == 2 })
+
+	// A store that does not finish keeps Stop until its context ends, and not longer.
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.s.Stop(context.Background()) }()
+	idle.expectEnd()
+	select {
+	case err := <-stopped:
+		t.Fatalf("Stop returned with a command under way: %v", err)
+	default:
+	}
+	release()
+	if got := busy.read() + busy.read(); got != `OK"1"` {
+		t.Errorf("replies at shutdown: %s", got)
+	}
+	busy.expectEnd()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := h.s.Stop(ctx); err != nil {
+		t.Errorf("a second Stop: %v", err)
+	}
+}
+
+func TestStopIsBounded(t *testing.T) {
+	h := serve(t, Options{})
+	c := h.dial()
+	release := h.store.hold()
+	defer release()
+	c.send("SET", "a", "1")
+	waitFor(t, func() bool { return len(h.queued()) == 1 })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.s.Stop(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Stop: %v", err)
+	}
+}
+
+func TestGoRedis(t *testing.T) {
+	for _, protocol := range []int{2, 3} {
+		t.Run(fmt.Sprint("version ", protocol), func(t *testing.T) {
+			h := serve(t, Options{Password: "secret"})
+			ctx := context.Background()
+			rdb := goredis.NewClient(&goredis.Options{Addr: h.s.Addr().String(), Protocol: protocol, Password: "secret", ClientName: "test"})
+			defer func() { _ = rdb.Close() }()
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			check(rdb.Set(ctx, "a", "1", time.Minute).Err())
+			check(rdb.HSet(ctx, "h", map[string]any{"f": 1, "g": "x"}).Err())
+			if got, err := rdb.HGetAll(ctx, "h").Result(); err != nil || len(got) != 2 || got["g"] != "x" {
+				t.Errorf("HGETALL %v %v", got, err)
+			}
+			if _, err := rdb.Get(ctx, "nosuch").Result(); err != goredis.Nil {
+				t.Errorf("GET of nothing: %v", err)
+			}
+			pipe := rdb.Pipeline()
+			var counters []*goredis.IntCmd
+			for range 100 {
+				counters = append(counters, pipe.Incr(ctx, "n"))
+			}
+			values := pipe.MGet(ctx, "a", "n", "h")
+			_, err := pipe.Exec(ctx)
+			check(err)
+			if counters[99].Val() != 100 || fmt.Sprint(values.Val()) != "[1 100 <nil>]" {
+				t.Errorf("pipeline: %v %v", counters[99].Val(), values.Val())
+			}
+			var keys []string
+			iter := rdb.Scan(ctx, 0, "", 1).Iterator()
+			for iter.Next(ctx) {
+				keys = append(keys, iter.Val())
+			}
+			check(iter.Err())
+			slices.Sort(keys)
+			if !slices.Equal(keys, []string{"a", "h", "n"}) {
+				t.Errorf("SCAN %v", keys)
+			}
+			if got, err := rdb.TTL(ctx, "a").Result(); err != nil || got != time.Minute {
+				t.Errorf("TTL %v %v", got, err)
+			}
+			if got, err := rdb.SetNX(ctx, "a", 2, time.Second).Result(); err != nil || got {
+				t.Errorf("SETNX %v %v", got, err)
+			}
+			infos, err := rdb.Command(ctx).Result()
+			if err != nil || infos["mget"] == nil || infos["mget"].LastKeyPos != -1 || !infos["get"].ReadOnly {
+				t.Errorf("COMMAND: %v %v", infos["mget"], err)
+			}
+			if info, err := rdb.Info(ctx, "server").Result(); err != nil || !strings.Contains(info, "redis_version:") {
+				t.Errorf("INFO: %q %v", info, err)
+			}
+			if got, err := rdb.ConfigGet(ctx, "max*").Result(); err != nil || got["maxclients"] != "10000" {
+				t.Errorf("CONFIG GET: %v %v", got, err)
+			}
+			if name, err := rdb.ClientGetName(ctx).Result(); err != nil || name != "test" {
+				t.Errorf("CLIENT GETNAME: %q %v", name, err)
+			}
+		})
+	}
+}
+
+func TestAuth(t *testing.T) {
+	h := serve(t, Options{Password: "secret"})
+	c := h.dial()
+	runScript(t, c, `
+		GET a => -NOAUTH Authentication required.
+		PING => -NOAUTH Authentication required.
+		SET a 1 => -NOAUTH Authentication required.
+		HELLO 3 => -NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time
+		AUTH secre => -WRONGPASS invalid username-password pair or user is disabled.
+		AUTH "" => -WRONGPASS invalid username-password pair or user is disabled.
+		AUTH root secret => -WRONGPASS invalid username-password pair or user is disabled.
+		HELLO 2 AUTH default nosecret => -WRONGPASS invalid username-password pair or user is disabled.
+		FOO => -ERR unknown command 'FOO', with args beginning with:
+		AUTH default secret => OK
+		SET a 1 => OK
+		RESET => RESET
+		GET a => -NOAUTH Authentication required.
+		AUTH secret => OK
+		GET a => "1"`)
+	if got := h.dial().line("HELLO 3 AUTH default secret"); !strings.HasPrefix(got, "{") {
+		t.Errorf("HELLO with AUTH: %s", got)
+	}
+}
+
+func TestProtectedMode(t *testing.T) {
+	for addr, bad := range map[string]bool{
+		"127.0.0.1:6380": false, "127.9.9.9:1": false, "[::1]:6380": false, "localhost:6380": false,
+		":6380": true, "0.0.0.0:6380": true, "[::]:6380": true, "10.0.0.1:6380": true, "example.org:6380": true, "nonsense": true,
+	} {
+		err := ProtectedMode(addr, "")
+		if (err != nil) != bad || err != nil && !strings.Contains(err.Error(), addr) {
+			t.Errorf("%s: %v", addr, err)
+		}
+		if err := ProtectedMode(addr, "secret"); err != nil {
+			t.Errorf("%s with a password: %v", addr, err)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	store := newFakeStore(1)
+	defer store.close()
+	for want, change := range map[string]func(*Options){
+		"no store":      func(o *Options) { o.Store = nil },
+		"address":       func(o *Options) { o.Addr = "x" },
+		"max clients":   func(o *Options) { o.MaxClients = -1 },
+		"bulk bytes":    func(o *Options) { o.Limits.MaxBulkBytes = 1 },
+		"reply bytes":   func(o *Options) { o.MaxReplyBytes = 1 },
+		"buffer bytes":  func(o *Options) { o.MaxBufferBytes = 1 },
+		"max pipeline":  func(o *Options) { o.MaxPipeline = -1 },
+		"timeouts":      func(o *Options) { o.IdleTimeout = -1 },
+		"keys and":      func(o *Options) { o.MaxKeyBytes = -1 },
+		"request bytes": func(o *Options) { o.Limits.MaxRequestBytes = 1 },
+	} {
+		o := Options{Store: store, Addr: "127.0.0.1:0"}
+		change(&o)
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	o := Options{Store: store, Addr: "256.0.0.1:0"}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "256.0.0.1") {
+		t.Errorf("an address that cannot be: %v", err)
+	}
+	if err := s.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInfo(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h := serve(t, Options{Registerer: registry, Version: "1.2.3", Info: func(section string) []InfoField {
+		if section == "persistence" {
+			return []InfoField{{"durable", "yes"}}
+		}
+		return nil
+	}})
+	c := h.dial()
+	c.do("SET", "a", "1")
+	c.do("GET", "a")
+	all := c.do("INFO")
+	for _, want := range []string{"# Server", "# Clients", "# Memory", "# Persistence", "# Stats", "# Replication", "# Keyspace",
+		"replicanode_version:1.2.3", "durable:yes", "connected_clients:1", "role:master", "total_commands_processed:2"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("INFO has no %q: %s", want, all)
+		}
+	}
+	if got := c.do("INFO", "Clients"); strings.Count(got, "#") != 1 {
+		t.Errorf("INFO Clients: %s", got)
+	}
+	if h.s.WriteP99() <= 0 {
+		t.Error("no write latency")
+	}
+	if got := counted(h.s.metrics.commands["set"]); got != 1 {
+		t.Errorf("%v SETs counted", got)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]uint64{}
+	for _, f := range families {
+		if f.GetName() == "replicanode_server_command_seconds" {
+			for _, m := range f.GetMetric() {
+				counts[m.GetLabel()[0].GetValue()] = m.GetHistogram().GetSampleCount()
+			}
+		}
+	}
+	if counts["write"] != 1 || counts["read"] < 3 {
+		t.Errorf("histogram counts %v", counts)
+	}
+}

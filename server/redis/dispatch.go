@@ -1,0 +1,295 @@
+package redis
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"replicanode/replica"
+	"replicanode/server/resp"
+)
+
+// reply returns where the answer to a command goes that is answered at once.
+func (c *conn) reply() *resp.Reply {
+	if len(c.queue) == 0 {
+		return &c.out
+	}
+	o := c.take(nil, nil)
+	c.queue = append(c.queue, o)
+	return &o.own
+}
+
+// refuse answers a command with an error found before it was executed.
+func (c *conn) refuse(text string) {
+	c.server.metrics.errors.Inc()
+	c.reply().Error(text)
+}
+
+// dispatch executes a request, or has it executed: its reply is in out, or comes with settle.
+func (c *conn) dispatch(args [][]byte) {
+	if c.began.IsZero() {
+		c.began = time.Now()
+		c.requestSince = time.Time{}
+	}
+	cmd := c.server.table.find(args[0])
+	if cmd == nil {
+		c.unknown(args)
+		return
+	}
+	c.server.metrics.commands[cmd.name].Inc()
+	if !cmd.arityFits(len(args)) {
+		c.refuse("ERR wrong number of arguments for '" + cmd.name + "' command")
+		return
+	}
+	if !c.authed && cmd.flags&flagNoAuth == 0 {
+		c.refuse("NOAUTH Authentication required.")
+		return
+	}
+	if cmd.flags&flagWrite != 0 {
+		c.writes++
+		if gate := c.server.opts.WriteGate; gate != nil {
+			if err := gate(); err != nil {
+				c.server.metrics.refused[refusedGate].Inc()
+				c.refuse(withCode(err.Error()))
+				return
+			}
+		}
+	} else {
+		c.reads++
+	}
+	switch {
+	case cmd.local != nil:
+		cmd.local(c, args)
+	case cmd.merge != nil:
+		c.runMany(cmd, args)
+	default:
+		c.runOne(cmd, args)
+	}
+}
+
+// unknown answers a command that does not exist.
+func (c *conn) unknown(args [][]byte) {
+	c.server.metrics.unknown.Inc()
+	if name := args[0]; bytes.EqualFold(name, []byte("post")) || bytes.EqualFold(name, []byte("host:")) {
+		// A browser was made to send an HTTP request here: what follows may be commands that its user did not mean.
+		c.server.metrics.refused[refusedSecurity].Inc()
+		c.log("a client that speaks HTTP")
+		c.closing = true
+		return
+	}
+	const longest = 128
+	var b strings.Builder
+	fmt.Fprintf(&b, "ERR unknown command '%.*s', with args beginning with: ", longest, args[0])
+	for _, arg := range args[1:] {
+		if b.Len() > longest {
+			break
+		}
+		fmt.Fprintf(&b, "'%.*s' ", longest, arg)
+	}
+	c.refuse(b.String())
+}
+
+// withCode puts ERR before an error text that does not begin with a code of its own.
+func withCode(text string) string {
+	code, _, _ := strings.Cut(text, " ")
+	for _, r := range code {
+		if r < 'A' || r > 'Z' {
+			return "ERR " + text
+		}
+	}
+	if code == "" {
+		return "ERR " + text
+	}
+	return text
+}
+
+// runOne executes a command that concerns one key.
+func (c *conn) runOne(cmd *command, args [][]byte) {
+	o := c.take(cmd, args)
+	if cmd.prepare != nil {
+		if text := cmd.prepare(o); text != "" {
+			c.recycle(o)
+			c.refuse(text)
+			return
+		}
+	}
+	p := c.server.opts.Store.Route(o.key())
+	switch {
+	case cmd.write != nil:
+		c.reserve(o)
+		c.propose(o, p)
+		c.queue = append(c.queue, o)
+	case cmd.read != nil && c.isDirty(p):
+		// The read must see this connection's writes before it, which are not applied yet. Executed behind them it does, without a
+		// wait for each.
+		c.reserve(o)
+		if c.propose(o, p); o.err == nil {
+			c.queue = append(c.queue, o)
+			return
+		}
+		o.err = nil
+		c.wait()
+		c.readNow(o, p)
+	default:
+		if c.isDirty(p) {
+			c.wait()
+		}
+		c.readNow(o, p)
+	}
+}
+
+// reserve makes sure that the replies of ops that return values have room.
+func (c *conn) reserve(o *Op) {
+	if o.cmd.flags&flagBulky == 0 && o.options&optGet == 0 {
+		return
+	}
+	n := int64(c.server.opts.Limits.MaxBulkBytes)
+	if c.reserved.Load()+n > int64(c.server.opts.MaxReplyBytes) {
+		c.settle()
+	}
+	o.reserved = n
+	c.reserved.Add(n)
+}
+
+// readNow executes a read on a snapshot, and its reply goes out directly when no other is outstanding.
+func (c *conn) readNow(o *Op, p int) {
+	direct := len(c.queue) == 0
+	if direct {
+		o.w = &c.out
+	}
+	c.readPart(o, p, c.server.opts.MaxReplyBytes)
+	switch {
+	case !direct:
+		c.queue = append(c.queue, o)
+	default:
+		if o.err != nil {
+			storeError(&c.out, o.err)
+		}
+		c.recycle(o)
+	}
+}
+
+// readPart executes a read on a snapshot; its reply may take limit bytes.
+func (c *conn) readPart(o *Op, p, limit int) {
+	o.start, o.limit = o.w.Len(), limit
+	err := c.server.opts.Store.Partition(p).View(c.server.ctx, o)
+	if err != nil {
+		o.w.Truncate(o.start)
+		o.err = err
+	}
+}
+
+// runMany executes a command over many keys: one op for each partition concerned.
+func (c *conn) runMany(cmd *command, args [][]byte) {
+	o := c.take(cmd, args)
+	if cmd.prepare != nil {
+		if text := cmd.prepare(o); text != "" {
+			c.recycle(o)
+			c.refuse(text)
+			return
+		}
+	}
+	c.split(o)
+	if cmd.write != nil {
+		for _, part := range o.parts {
+			c.propose(part, part.partition)
+		}
+		c.queue = append(c.queue, o)
+		return
+	}
+	for _, part := range o.parts {
+		if c.isDirty(part.partition) {
+			c.wait()
+			break
+		}
+	}
+	left := c.server.opts.MaxReplyBytes
+	for _, part := range o.parts {
+		c.readPart(part, part.partition, left)
+		left -= part.own.Len()
+	}
+	if len(c.queue) > 0 {
+		c.queue = append(c.queue, o)
+		return
+	}
+	o.emit(&c.out)
+	c.recycle(o)
+}
+
+// split makes the parts of a command over many keys.
+func (c *conn) split(o *Op) {
+	store := c.server.opts.Store
+	if c.partOf == nil {
+		c.partOf = make([]*Op, store.Partitions())
+	}
+	for i := o.cmd.first; i < len(o.args); i += o.cmd.step {
+		p := store.Route(o.args[i])
+		part := c.partOf[p]
+		if part == nil {
+			part = c.take(o.cmd, o.args)
+			part.partition = p
+			part.keys, part.ends = part.keys[:0], part.ends[:0]
+			c.partOf[p] = part
+			o.parts = append(o.parts, part)
+		}
+		part.keys = append(part.keys, i)
+	}
+	for _, part := range o.parts {
+		c.partOf[part.partition] = nil
+	}
+}
+
+// isDirty reports whether ops of this connection may be under way on a partition.
+func (c *conn) isDirty(p int) bool {
+	return c.dirtied && c.dirty[p/64]&(1<<(p%64)) != 0
+}
+
+// propose hands an op to its partition. While the partition's queue is full it waits, so that a client is slowed down rather than refused.
+func (c *conn) propose(o *Op, p int) {
+	o.start, o.limit = 0, c.server.opts.MaxReplyBytes
+	if c.dirty == nil {
+		c.dirty = make([]uint64, (c.server.opts.Store.Partitions()+63)/64)
+	}
+	part := c.server.opts.Store.Partition(p)
+	c.pending.Add(1)
+	err := part.Propose(o)
+	if err != nil {
+		c.pending.Add(-1)
+		if errors.Is(err, replica.ErrBusy) {
+			err = c.proposeAgain(part, o)
+		}
+	}
+	if err != nil {
+		o.err = err
+		return
+	}
+	c.dirtied = true
+	c.dirty[p/64] |= 1 << (p % 64)
+}
+
+// proposeAgain repeats Propose until there is room or BusyTimeout is over.
+func (c *conn) proposeAgain(part Partition, o *Op) error {
+	const shortest, longest = time.Millisecond, 20 * time.Millisecond
+	// What this connection has in the queue makes room first.
+	c.wait()
+	give := time.Now().Add(c.server.opts.BusyTimeout)
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		c.pending.Add(1)
+		err := part.Propose(o)
+		if err == nil {
+			return nil
+		}
+		c.pending.Add(-1)
+		if !errors.Is(err, replica.ErrBusy) || !time.Now().Before(give) {
+			c.server.metrics.refused[refusedBusy].Inc()
+			return err
+		}
+		select {
+		case <-c.server.ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
