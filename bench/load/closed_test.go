@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,8 +51,8 @@ func TestClosedLoopMakesExactlyItsRequests(t *testing.T) {
 // Requests and answers that both exceed the socket buffers must not wait for each other.
 func TestClosedLoopLargeBatches(t *testing.T) {
 	s := newFakeServer(t, nil)
-	w := Workload{Keys: 20, ValueSize: 300_000, Reads: 1, Writes: 1}
-	d, err := StartClosed(testContext(t), ClosedOptions{Addr: s.addr(), Clients: 2, Pipeline: 64, Requests: 256, Workload: w})
+	w := Workload{Keys: 2, ValueSize: 1 << 20, Reads: 1, Writes: 1}
+	d, err := StartClosed(testContext(t), ClosedOptions{Addr: s.addr(), Clients: 2, Pipeline: 32, Requests: 128, Workload: w})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +60,8 @@ func TestClosedLoopLargeBatches(t *testing.T) {
 	if err := d.Stop(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	if stats := d.Take(); stats.Requests() != 256 {
-		t.Errorf("%d requests, want 256", stats.Requests())
+	if stats := d.Take(); stats.Requests() != 128 {
+		t.Errorf("%d requests, want 128", stats.Requests())
 	}
 }
 
@@ -108,7 +109,20 @@ func TestPreloadWritesEachKeyOnce(t *testing.T) {
 }
 
 func TestReadBackCountsWhatIsLost(t *testing.T) {
-	s := newFakeServer(t, nil)
+	var mu sync.Mutex
+	last := map[string]uint32{}
+	s := newFakeServer(t, func(_ int, args []string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if args[0] == "SET" {
+			seq, err := stamp([]byte(args[2]))
+			if err != nil || seq != last[args[1]]+1 {
+				t.Errorf("%s: write %d after %d, %v", args[1], seq, last[args[1]], err)
+			}
+			last[args[1]] = seq
+		}
+		return nil
+	})
 	w := Workload{Keys: 10}
 	l := NewLedger(w.Keys)
 	d := startOpen(t, OpenOptions{Addr: s.addr(), Connections: 3, Rate: 10_000, Arrivals: Evenly, Duration: 100 * time.Millisecond, Workload: w, Ledger: l})
