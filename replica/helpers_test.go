@@ -15,6 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var contextBackground = context.Background()
+
 // call is a command made of a function; it tells how it ended.
 type call struct {
 	run  func(tx *Tx)

@@ -186,10 +186,8 @@ func (h *Host) Step(m Message) error {
 	if p == nil || m.Raft == nil {
 		return fmt.Errorf("replica: message for partition %d of %d", m.Partition, len(h.partitions))
 	}
-	p.mu.Lock()
-	g, phase := p.group, p.phase
-	p.mu.Unlock()
-	if phase != phaseOpen {
+	g := p.openGroup()
+	if g == nil {
 		return ErrNotReady
 	}
 	h.mu.Lock()
@@ -200,6 +198,16 @@ func (h *Host) Step(m Message) error {
 	}
 	h.post(hostEvent{kind: hostStep, g: g, msg: m.Raft})
 	return nil
+}
+
+// openGroup is the group, nil unless the partition is open.
+func (p *Partition) openGroup() *group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != phaseOpen {
+		return nil
+	}
+	return p.group
 }
 
 // RefuseWrites makes Propose return err for every command, on all partitions, until it is called with nil.

@@ -1,6 +1,157 @@
 package replica
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"fmt"
 
-// Sweep is below.
-func (p *Partition) Sweep(ctx context.Context, yield func(bytes int) error) error { return nil }
+	"github.com/dgraph-io/badger/v4"
+)
+
+const (
+	// sweepRecords bounds the records that one slice of a sweep looks at, sweepBytes what it removes.
+	sweepRecords = 2048
+	sweepBytes   = 1 << 20
+)
+
+// Sweep removes from the database what no key refers to any more, in slices with a call of yield (may be nil) between
+// them, which is told how many bytes were read and written:
+//   - fields of hashes and chunks of strings that were overwritten, deleted or have expired; overwriting and deleting
+//     leave them behind, so that they cost the same whatever the key held;
+//   - hashes that expired longer ago than Options.TombstoneTTL.
+//
+// It changes no key, so it is not logged, every replica does it for itself, and it may be interrupted anywhere. The
+// removals are written at the version at which the records were seen to be garbage. Readers at earlier decrees still
+// see the records, and so does a replay, because it reads below the decrees that it repeats: a decree not above that
+// version was decided without the removal, and a later one cannot bring a dead generation back.
+func (p *Partition) Sweep(ctx context.Context, yield func(bytes int) error) error {
+	for _, pass := range []func(v *View, s *sweepSlice) error{p.sweepExpired, p.sweepChildren} {
+		for s := (sweepSlice{}); !s.done; {
+			s.garbage, s.bytes, s.looked = s.garbage[:0], 0, 0
+			err := p.viewApplied(func(v *View) error {
+				if err := pass(v, &s); err != nil {
+					return err
+				}
+				return p.removeRecords(v.Decree(), s.garbage)
+			})
+			if err == nil && yield != nil {
+				err = yield(s.bytes)
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("sweep partition %d: %w", p.id, err)
+			}
+		}
+	}
+	return nil
+}
+
+// sweepSlice is where a pass goes on, and what its current slice found.
+type sweepSlice struct {
+	from    []byte
+	garbage [][]byte
+	bytes   int
+	looked  int
+	done    bool
+}
+
+func (s *sweepSlice) full() bool { return s.looked >= sweepRecords || s.bytes >= sweepBytes }
+
+func (s *sweepSlice) look(item *badger.Item) {
+	s.looked++
+	s.bytes += int(item.KeySize())
+}
+
+func (s *sweepSlice) remove(item *badger.Item) {
+	s.garbage = append(s.garbage, item.KeyCopy(nil))
+	s.bytes += int(item.EstimatedSize())
+}
+
+// sweepChildren finds fields and chunks of dead generations. A live generation costs one look.
+func (p *Partition) sweepChildren(v *View, s *sweepSlice) error {
+	it := v.txn.NewIterator(badger.IteratorOptions{Prefix: []byte{tableChild}})
+	defer it.Close()
+	var dead []byte
+	for it.Seek(s.from); it.Valid(); {
+		item := it.Item()
+		if s.full() {
+			s.from = item.KeyCopy(s.from[:0])
+			return nil
+		}
+		s.look(item)
+		if dead == nil || !bytes.HasPrefix(item.Key(), dead) {
+			key, g, prefix, _, ok := splitChildKey(item.Key())
+			if !ok {
+				return fmt.Errorf("%w: child key %x", errState, item.Key())
+			}
+			m, err := v.meta(key)
+			if err != nil {
+				return err
+			}
+			if m.ownsChildren(g) {
+				it.Seek(prefixEnd(prefix))
+				continue
+			}
+			dead = bytes.Clone(prefix)
+		}
+		s.remove(item)
+		it.Next()
+	}
+	s.done = true
+	return nil
+}
+
+// ownsChildren is whether records of the generation are part of the key.
+func (m *meta) ownsChildren(g generation) bool {
+	switch m.kind {
+	case recHash, recEmptyHash, recChunked:
+		return m.gen == g
+	}
+	return false
+}
+
+// sweepExpired finds hashes that expired long ago. (Strings carry badger's own expiry.)
+func (p *Partition) sweepExpired(v *View, s *sweepSlice) error {
+	it := v.txn.NewIterator(badger.IteratorOptions{Prefix: []byte{tableMeta}})
+	defer it.Close()
+	longAgo := v.nowMs - min(v.nowMs, uint64(p.o.TombstoneTTL.Milliseconds()))
+	for it.Seek(s.from); it.Valid(); it.Next() {
+		item := it.Item()
+		if s.full() {
+			s.from = item.KeyCopy(s.from[:0])
+			return nil
+		}
+		s.look(item)
+		if recordKind(item.UserMeta()) != recHash {
+			continue
+		}
+		err := item.Value(func(rec []byte) error {
+			m, err := parseMeta(rec)
+			if err == nil && m.expired(longAgo) {
+				s.remove(item)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.done = true
+	return nil
+}
+
+func (p *Partition) removeRecords(decree uint64, dbKeys [][]byte) error {
+	if len(dbKeys) == 0 {
+		return nil
+	}
+	wb := p.db.NewManagedWriteBatch()
+	defer wb.Cancel()
+	for _, k := range dbKeys {
+		if err := wb.DeleteAt(k, decree); err != nil {
+			return err
+		}
+	}
+	return wb.Flush()
+}

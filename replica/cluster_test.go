@@ -1,0 +1,434 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"google.golang.org/protobuf/proto"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"replicanode/replica/mutation"
+)
+
+// network connects hosts in memory, and drops, delays, repeats and reorders what they send.
+type network struct {
+	mu     sync.Mutex
+	rng    *rand.Rand
+	hosts  map[uint64]*testNode
+	cut    map[uint64]bool // nodes that reach nobody
+	faulty bool
+	closed bool
+	timers sync.WaitGroup
+}
+
+func newNetwork(seed uint64) *network {
+	return &network{rng: rand.New(rand.NewPCG(seed, 1)), hosts: map[uint64]*testNode{}, cut: map[uint64]bool{}}
+}
+
+// port is one node's end of the network.
+type port struct {
+	net *network
+	id  uint64
+}
+
+func (p port) Send(msgs []Message) {
+	for _, m := range msgs {
+		// As over a wire: nothing is shared between nodes.
+		copied := Message{m.Partition, proto.Clone(m.Raft).(*raftpb.Message)}
+		p.net.send(p.id, copied)
+	}
+}
+
+func (n *network) send(from uint64, m Message) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.cut[from] || n.cut[m.Raft.GetTo()] {
+		return
+	}
+	times, delay := 1, time.Duration(0)
+	if n.faulty {
+		switch r := n.rng.IntN(100); {
+		case r < 5:
+			return
+		case r < 10:
+			times = 2
+		case r < 40:
+			delay = time.Duration(n.rng.IntN(20)) * time.Millisecond
+		}
+	}
+	for range times {
+		n.timers.Add(1)
+		time.AfterFunc(delay, func() {
+			defer n.timers.Done()
+			n.deliver(m)
+		})
+	}
+}
+
+func (n *network) deliver(m Message) {
+	n.mu.Lock()
+	to := n.hosts[m.Raft.GetTo()]
+	open := !n.closed && !n.cut[m.Raft.GetTo()]
+	n.mu.Unlock()
+	if to != nil && open {
+		_ = to.Step(m)
+	}
+}
+
+func (n *network) isolate(id uint64, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[id] = on
+}
+
+func (n *network) setFaulty(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.faulty = on
+}
+
+// cluster is three hosts with the same partitions.
+type cluster struct {
+	net   *network
+	nodes []*testNode
+	opts  []Options
+}
+
+func startCluster(t *testing.T, seed uint64, partitions uint32) *cluster {
+	c := &cluster{net: newNetwork(seed)}
+	dir := t.TempDir()
+	for id := uint64(1); id <= 3; id++ {
+		o := testOptions(t, filepath.Join(dir, fmt.Sprint(id)))
+		o.Partitions, o.NodeID, o.Voters = partitions, id, []uint64{1, 2, 3}
+		o.Transport = port{c.net, id}
+		o.Tick = 10 * time.Millisecond
+		c.opts = append(c.opts, o)
+		c.nodes = append(c.nodes, nil)
+		c.start(t, int(id-1))
+	}
+	return c
+}
+
+func (c *cluster) start(t *testing.T, i int) {
+	n, err := openNode(c.opts[i])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes[i] = n
+	c.net.mu.Lock()
+	c.net.hosts[uint64(i+1)] = n
+	c.net.mu.Unlock()
+}
+
+func (c *cluster) restart(t *testing.T, i int) {
+	c.net.mu.Lock()
+	c.net.hosts[uint64(i+1)] = nil
+	c.net.mu.Unlock()
+	c.nodes[i].stop(t)
+	c.start(t, i)
+}
+
+func (c *cluster) stop(t *testing.T) {
+	c.net.mu.Lock()
+	c.net.closed = true
+	c.net.mu.Unlock()
+	c.net.timers.Wait()
+	for _, n := range c.nodes {
+		n.stop(t)
+	}
+}
+
+// leader waits for a node that serves the partition.
+func (c *cluster) leader(t *testing.T, id uint32) (*Partition, int) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		for i, n := range c.nodes {
+			if p := n.Partition(id); p.Ready() {
+				return p, i
+			}
+		}
+		select {
+		case <-deadline:
+			for _, n := range c.nodes {
+				t.Logf("%+v", n.Partition(id).Status())
+			}
+			t.Fatal("no leader")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// retrySet writes until a leader has confirmed it.
+func (c *cluster) retry(t *testing.T, id uint32, run func(tx *Tx)) {
+	t.Helper()
+	for range 1000 {
+		p, _ := c.leader(t, id)
+		done := newCall(run)
+		if p.Propose(done) != nil {
+			continue
+		}
+		if <-done.done == nil {
+			return
+		}
+	}
+	t.Fatal("command never succeeded")
+}
+
+// converge waits until all replicas have applied the same.
+func (c *cluster) converge(t *testing.T, id uint32) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		p, _ := c.leader(t, id)
+		applied := p.Applied()
+		same := true
+		for _, n := range c.nodes {
+			same = same && n.Partition(id).Applied() == applied
+		}
+		if same {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatal("replicas do not converge")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// dump is every record of a partition's database at its applied decree, but for the applied record.
+func dump(t *testing.T, p *Partition) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	err := p.viewApplied(func(v *View) error {
+		it := v.txn.NewIterator(badger.DefaultIteratorOptions)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			rec, err := it.Item().ValueCopy(nil)
+			if err != nil {
+				return err
+			}
+			all[string(it.Item().Key())] = rec
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(all, string(appliedKey))
+	return all
+}
+
+func requireSame(t *testing.T, a, b map[string][]byte) {
+	t.Helper()
+	for k, v := range a {
+		if !bytes.Equal(v, b[k]) {
+			t.Errorf("record %q: %x and %x", k, v, b[k])
+		}
+	}
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			t.Errorf("record %q is missing", k)
+		}
+	}
+}
+
+// TestReplicasAreIdentical checks that a leader's effects, which come from evaluating commands, are exactly those that
+// followers get from the log; with faults, changes of leader and restarts, and duplicated batches that lose or win.
+func TestReplicasAreIdentical(t *testing.T) {
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			c := startCluster(t, seed, 2)
+			defer c.stop(t)
+			c.net.setFaulty(true)
+			rng := rand.New(rand.NewPCG(seed, 2))
+			source := newSourceCluster(rng)
+			for round := range 6 {
+				for id := range uint32(2) {
+					c.burst(t, rng, id, source)
+				}
+				switch round {
+				case 1:
+					_, i := c.leader(t, 0)
+					c.net.isolate(uint64(i+1), true)
+					defer c.net.isolate(uint64(i+1), false)
+				case 2:
+					for id := uint64(1); id <= 3; id++ {
+						c.net.isolate(id, false)
+					}
+				case 3:
+					_, i := c.leader(t, 1)
+					c.restart(t, i)
+				}
+			}
+			c.net.setFaulty(false)
+			for id := range uint32(2) {
+				c.retry(t, id, func(tx *Tx) {})
+				c.converge(t, id)
+				want := dump(t, c.nodes[0].Partition(id))
+				for _, n := range c.nodes[1:] {
+					requireSame(t, want, dump(t, n.Partition(id)))
+				}
+			}
+		})
+	}
+}
+
+func (c *cluster) burst(t *testing.T, rng *rand.Rand, id uint32, source *sourceCluster) {
+	var calls []*call
+	for range 200 {
+		p, _ := c.leader(t, id)
+		if rng.IntN(40) == 0 {
+			done := make(chan error, 1)
+			b := source.batch(id, p)
+			p.ApplyDuplicated(context.Background(), b, func(_ uint64, err error) { done <- err })
+			if err := <-done; errors.As(err, new(*GapError)) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		done := newCall(randomOp(rng))
+		if p.Propose(done) == nil {
+			calls = append(calls, done)
+		}
+	}
+	for _, done := range calls {
+		<-done.done
+	}
+}
+
+// randomOp is a random command on few keys.
+func randomOp(rng *rand.Rand) func(tx *Tx) {
+	k, f := []byte(fmt.Sprint("k", rng.IntN(8))), []byte(fmt.Sprint("f", rng.IntN(4)))
+	value := []byte(fmt.Sprint(rng.IntN(1000)))
+	expireAt := uint64(0)
+	if rng.IntN(8) == 0 {
+		expireAt = uint64(time.Now().UnixMilli() + rng.Int64N(60) - 5)
+	}
+	kind := rng.IntN(8)
+	return func(tx *Tx) {
+		switch kind {
+		case 0:
+			_ = tx.Put(k, value, expireAt)
+		case 1:
+			_, _ = tx.Delete(k)
+		case 2:
+			_, _ = tx.HashDelete(k, f)
+		case 3:
+			_, _ = tx.Expire(k, expireAt)
+		default:
+			_, _ = tx.HashPut(k, f, value)
+		}
+	}
+}
+
+// sourceCluster makes the mutations of a remote cluster, partly older and partly newer than the local ones.
+type sourceCluster struct {
+	rng  *rand.Rand
+	last map[uint32]uint64
+}
+
+func newSourceCluster(rng *rand.Rand) *sourceCluster {
+	return &sourceCluster{rng, map[uint32]uint64{}}
+}
+
+func (s *sourceCluster) batch(id uint32, p *Partition) mutation.Batch {
+	have, err := p.DuplicationProgress(99, id)
+	if err != nil {
+		have = 0
+	}
+	have = min(have, have-min(have, uint64(s.rng.IntN(3))))
+	b := mutation.Batch{Cluster: 99, Partition: id, Prev: have, Last: have}
+	for range 1 + s.rng.IntN(5) {
+		b.Last += 1 + uint64(s.rng.IntN(2))
+		at := time.Now().Add(time.Duration(s.rng.IntN(40)-20) * time.Millisecond)
+		b.Mutations = append(b.Mutations, mutation.SourceMutation{Decree: b.Last, Data: s.mutation(at)})
+	}
+	return b
+}
+
+func (s *sourceCluster) mutation(at time.Time) []byte {
+	var b mutation.Builder
+	b.Reset(mutation.Header{Kind: mutation.User, Timestamp: mutation.TimestampOf(at), Cluster: 99})
+	for range 1 + s.rng.IntN(3) {
+		k, f := []byte(fmt.Sprint("k", s.rng.IntN(8))), []byte(fmt.Sprint("f", s.rng.IntN(4)))
+		switch s.rng.IntN(8) {
+		case 0:
+			b.Put(k, f, 0)
+		case 1:
+			b.Delete(k)
+		case 2:
+			b.HashDelete(k, f)
+		case 3:
+			b.Expire(k, uint64(at.UnixMilli()+20))
+		default:
+			b.HashPut(k, f, k)
+		}
+	}
+	return bytes.Clone(b.Bytes())
+}
+
+// TestReadsOnFollowersAreLinearizable: a view that begins after a command has finished sees it, on every node.
+func TestReadsOnFollowersAreLinearizable(t *testing.T) {
+	c := startCluster(t, 5, 1)
+	defer c.stop(t)
+	c.net.setFaulty(true)
+	for i := range 30 {
+		want := fmt.Sprint(i)
+		c.retry(t, 0, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte(want), 0) })
+		for _, n := range c.nodes {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			err := n.Partition(0).View(ctx, func(v *View) error {
+				got, _, err := v.Get([]byte("k"))
+				if string(got.Data) != want {
+					t.Errorf("node sees %q after %q was written", got.Data, want)
+				}
+				return err
+			})
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestIsolatedLeaderConfirmsNothing: what a leader without a quorum takes never finishes with success.
+func TestIsolatedLeaderConfirmsNothing(t *testing.T) {
+	c := startCluster(t, 6, 1)
+	defer c.stop(t)
+	c.retry(t, 0, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("old"), 0) })
+	p, i := c.leader(t, 0)
+	c.net.isolate(uint64(i+1), true)
+	done := newCall(func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("lost"), 0) })
+	if err := p.Propose(done); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done.done; err == nil {
+		t.Fatal("written without a quorum")
+	}
+	if err := try(p, func(*Tx) {}); !errors.As(err, new(*NotLeaderError)) {
+		t.Fatalf("a leader that stepped down answers %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.View(ctx, func(*View) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("read without a quorum: %v", err)
+	}
+	c.net.isolate(uint64(i+1), false)
+	c.retry(t, 0, func(tx *Tx) {
+		if v, _, _ := tx.Get([]byte("k")); string(v.Data) != "old" {
+			t.Errorf("the new leader has %q", v.Data)
+		}
+	})
+}
