@@ -107,7 +107,7 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 		return nil, err
 	}
 	partition := src.ID()
-	if err := s.Clean(partition); err != nil {
+	if err := s.Clean(ctx, turn, partition); err != nil {
 		return nil, err
 	}
 	decree, release, err := src.PinApplied()

@@ -63,7 +63,7 @@ func TestStateAtDecree(t *testing.T) {
 
 // TestChains is a model test of full and incremental copies.
 func TestChains(t *testing.T) {
-	fewerChecks(t, "15")
+	fewerChecks(t, "8")
 	rapid.Check(t, func(t *rapid.T) {
 		src := newSource(t, 3)
 		defer src.db.Close()
@@ -228,7 +228,7 @@ func checkAfterCrash(t *testing.T, store *Store, src *source, partition uint32, 
 func TestCrashAtEveryOperation(t *testing.T) {
 	src := newSource(t, 1)
 	defer src.db.Close()
-	src.fill(t, 60, 300)
+	src.fill(t, 40, 300)
 	mem := vfs.NewCrashableMem()
 	rng := rand.New(rand.NewPCG(1, 2))
 	type crash struct {
@@ -264,8 +264,8 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	for i, c := range crashes {
 		after := NewStore(c.fs, "data/ckpt")
 		checkAfterCrash(t, after, src, 1, c.atLeast)
-		if i%7 == 0 {
-			must(t, after.Clean(1))
+		if i%25 == 0 {
+			must(t, after.Clean(ctx, nil, 1))
 			_, err := after.Create(ctx, nil, src, CreateOptions{ChunkBytes: 4 << 10})
 			must(t, err)
 			checkAfterCrash(t, after, src, 1, c.atLeast+1)
@@ -312,7 +312,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		} else {
 			checkAfterCrash(t, plain, src, 1, 1)
 		}
-		must(t, plain.Clean(1))
+		must(t, plain.Clean(ctx, nil, 1))
 		_, err = plain.Create(ctx, nil, src, CreateOptions{ChunkBytes: 4 << 10})
 		must(t, err)
 		if !failed {

@@ -77,7 +77,7 @@ func TestEveryBit(t *testing.T) {
 		good := readFile(t, fs, path)
 		step := 1
 		if os.Getenv("REPLICANODE_STRESS") != "1" {
-			step = 7
+			step = 41
 		}
 		for bit := 0; bit < len(good)*8; bit += step {
 			bad := bytes.Clone(good)

@@ -92,7 +92,7 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	if err := s.Clean(partition); err != nil {
+	if err := s.Clean(ctx, turn, partition); err != nil {
 		return nil, err
 	}
 	infos, err := s.List(partition)
@@ -157,20 +157,5 @@ func (s *Store) remove(ctx context.Context, turn Turn, info Info) error {
 	if err != nil {
 		return fmt.Errorf("take away the name of checkpoint %s: %w", info.Path, err)
 	}
-	names, err := s.list(gone)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := slices.yield(); err != nil {
-			return err
-		}
-		if err := s.fs.RemoveAll(s.fs.PathJoin(gone, name)); err != nil {
-			return fmt.Errorf("remove chunk of checkpoint %s: %w", info.Path, err)
-		}
-	}
-	if err := s.fs.Remove(gone); err != nil {
-		return fmt.Errorf("remove folder of checkpoint %s: %w", info.Path, err)
-	}
-	return nil
+	return s.removeFiles(slices, gone)
 }

@@ -38,6 +38,8 @@ type ServiceOptions struct {
 	Runner Runner
 	// Create is the template for each copy; its Progress is not used.
 	Create CreateOptions
+	// Limit bounds the copies made at once, by the node's resources.
+	Limit LimitOptions
 	// Retention is applied to a partition after each new checkpoint of it.
 	Retention Retention
 	// Created, if set, is told of each finished checkpoint. It must not block.
@@ -52,6 +54,7 @@ type ServiceOptions struct {
 func (o *ServiceOptions) EnsureDefaults() {
 	o.Create.EnsureDefaults()
 	o.Retention.EnsureDefaults()
+	o.Limit.EnsureDefaults()
 	if o.Created == nil {
 		o.Created = func(*Manifest) {}
 	}
@@ -72,7 +75,7 @@ func (o *ServiceOptions) Validate() error {
 		}
 		seen[src.ID()] = true
 	}
-	return errors.Join(o.Create.Validate(), o.Retention.Validate())
+	return errors.Join(o.Create.Validate(), o.Retention.Validate(), o.Limit.Validate())
 }
 
 // Service makes checkpoints of a node's partitions, periodically and on demand.
@@ -80,6 +83,7 @@ func (o *ServiceOptions) Validate() error {
 type Service struct {
 	o       ServiceOptions
 	metrics *metrics
+	limit   *limit
 	parts   map[uint32]*partition
 	order   []*partition
 
@@ -106,7 +110,7 @@ func NewService(o ServiceOptions) (*Service, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{o: o, parts: make(map[uint32]*partition)}
+	s := &Service{o: o, limit: newLimit(o.Limit), parts: make(map[uint32]*partition)}
 	for _, src := range o.Sources {
 		p := &partition{src: src, state: PartitionStatus{Partition: src.ID()}}
 		s.parts[src.ID()] = p
@@ -119,9 +123,13 @@ func NewService(o ServiceOptions) (*Service, error) {
 // Store is where the checkpoints are.
 func (s *Service) Store() *Store { return s.o.Store }
 
-// Start looks at what the store holds, and begins the periodic runs.
-func (s *Service) Start(context.Context) error {
+// Start removes what an interrupted run left, looks at what the store holds, and
+// begins the periodic runs.
+func (s *Service) Start(ctx context.Context) error {
 	for _, p := range s.order {
+		if err := s.o.Store.Clean(ctx, nil, p.src.ID()); err != nil {
+			return fmt.Errorf("clean the checkpoints of partition %d: %w", p.src.ID(), err)
+		}
 		last, err := s.o.Store.Latest(p.src.ID())
 		switch {
 		case err == nil:
@@ -270,7 +278,12 @@ func (s *Service) Trigger(partition uint32) {
 
 // task is one run for p: copy, then prune.
 func (s *Service) task(p *partition, full bool) threadpool.Func {
-	return func(ctx context.Context, turn *threadpool.Turn) error {
+	return func(ctx context.Context, slot *threadpool.Turn) error {
+		if err := s.limit.enter(slot); err != nil {
+			return err
+		}
+		defer s.limit.leave()
+		turn := &watchedTurn{Turn: slot, limit: s.limit}
 		o := s.o.Create
 		o.Incremental = o.Incremental && !full
 		o.Progress = s.begin(p)

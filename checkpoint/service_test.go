@@ -90,7 +90,7 @@ func TestService(t *testing.T) {
 	}
 	families, err := reg.Gather()
 	must(t, err)
-	if len(families) != 7 {
+	if len(families) != 9 {
 		t.Fatalf("%d metric families", len(families))
 	}
 }

@@ -109,6 +109,8 @@ type collector struct {
 	s       *Service
 	age     *prometheus.Desc
 	running *prometheus.Desc
+	waiting *prometheus.Desc
+	limit   *prometheus.Desc
 }
 
 func newCollector(s *Service) *collector {
@@ -117,6 +119,8 @@ func newCollector(s *Service) *collector {
 		age: prometheus.NewDesc("replicanode_checkpoint_last_success_age_seconds",
 			"Age of the partition's newest good checkpoint; +Inf when there is none.", []string{"partition"}, nil),
 		running: prometheus.NewDesc("replicanode_checkpoint_running", "Checkpoints being made.", nil, nil),
+		waiting: prometheus.NewDesc("replicanode_checkpoint_waiting", "Checkpoints that wait for the limit.", nil, nil),
+		limit:   prometheus.NewDesc("replicanode_checkpoint_limit", "How many checkpoints may be made at once now.", nil, nil),
 	}
 }
 
@@ -124,20 +128,22 @@ func newCollector(s *Service) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.age
 	ch <- c.running
+	ch <- c.waiting
+	ch <- c.limit
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	now, running := c.s.o.Create.Now(), 0
+	now := c.s.o.Create.Now()
 	for _, st := range c.s.Status() {
 		age := math.Inf(1)
 		if st.Last != nil {
 			age = now.Sub(st.Last.Created).Seconds()
 		}
-		if st.Running != nil {
-			running++
-		}
 		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, strconv.FormatUint(uint64(st.Partition), 10))
 	}
+	allowed, running, waiting := c.s.limit.figures()
 	ch <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, float64(running))
+	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
+	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(allowed))
 }

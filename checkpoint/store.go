@@ -1,12 +1,14 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -191,7 +193,8 @@ func (s *Store) chain(partition uint32, decree uint64) ([]*Manifest, error) {
 }
 
 // Clean removes what an interrupted Create or Remove of the partition left.
-func (s *Store) Clean(partition uint32) error {
+// turn may be nil.
+func (s *Store) Clean(ctx context.Context, turn Turn, partition uint32) error {
 	dir := s.partitionDir(partition)
 	names, err := s.list(dir)
 	if err != nil {
@@ -201,9 +204,29 @@ func (s *Store) Clean(partition uint32) error {
 		if !strings.HasPrefix(name, tempPrefix) {
 			continue
 		}
-		if err := s.fs.RemoveAll(s.fs.PathJoin(dir, name)); err != nil {
-			return fmt.Errorf("remove leftover %s: %w", name, err)
+		if err := s.removeFiles(newSlicer(ctx, turn, time.Millisecond), s.fs.PathJoin(dir, name)); err != nil {
+			return fmt.Errorf("remove leftover: %w", err)
 		}
+	}
+	return nil
+}
+
+// removeFiles removes a folder of files, one file per slice.
+func (s *Store) removeFiles(slices *slicer, dir string) error {
+	names, err := s.list(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := slices.yield(); err != nil {
+			return err
+		}
+		if err := s.fs.RemoveAll(s.fs.PathJoin(dir, name)); err != nil {
+			return fmt.Errorf("remove file of %s: %w", dir, err)
+		}
+	}
+	if err := s.fs.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove folder %s: %w", dir, err)
 	}
 	return nil
 }

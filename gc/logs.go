@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -52,6 +53,16 @@ func (r Rule) String() string {
 
 // MarshalText makes the name appear in JSON.
 func (r Rule) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads the name.
+func (r *Rule) UnmarshalText(b []byte) error {
+	i := slices.Index(ruleNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("unknown rule %q", b)
+	}
+	*r = Rule(i)
+	return nil
+}
 
 // Hold is one reason to keep a log: everything after Decree is needed.
 type Hold struct {
