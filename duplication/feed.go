@@ -3,6 +3,7 @@ package duplication
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	"replicanode/plog"
 	"replicanode/replica/mutation"
@@ -20,6 +21,9 @@ type feed struct {
 	cancel    func()
 	// pipelines is complete before the feed subscribes.
 	pipelines []*pipeline
+	// interval is the least time between two records of progress; changed holds one signal: some remote has confirmed more.
+	interval time.Duration
+	changed  chan struct{}
 
 	mu   sync.Mutex
 	tail tail
@@ -30,6 +34,13 @@ type feed struct {
 	applied uint64
 	// passed counts the bytes of decrees that are not to be shipped; unannounced those since the pipelines were last woken.
 	passed, unannounced uint64
+}
+
+func newFeed(partition Partition, o *Options) *feed {
+	return &feed{
+		partition: partition, cluster: o.ClusterID, skipBytes: uint64(o.SkipBytes), logger: o.Logger,
+		interval: o.RecordInterval, changed: make(chan struct{}, 1), tail: tail{limit: o.tailLimit()},
+	}
 }
 
 // subscribe starts the feed at the partition's present state.

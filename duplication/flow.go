@@ -85,7 +85,7 @@ func (p *pipeline) acknowledge(confirmed uint64) error {
 	p.mu.Unlock()
 	if moved {
 		p.feed.trim()
-		p.source.dirty()
+		p.feed.dirty()
 	}
 	p.signal()
 	return nil

@@ -36,8 +36,9 @@ const (
 	DefaultSkipBytes      = 4 << 20
 )
 
-// maxBatchBytes keeps a batch, with one large mutation beyond its limit, well within what a peer accepts as a message.
-const maxBatchBytes = 32 << 20
+// maxBatchBytes keeps a batch, with one large mutation beyond its limit, well within what a peer accepts as a message
+// and a partition as one duplicated mutation.
+const maxBatchBytes = 16 << 20
 
 // Partition is what a Source needs of one partition of this node.
 type Partition interface {
@@ -98,7 +99,7 @@ type Options struct {
 	// MaxTailBytes bounds the tails of all partitions together: each gets at most its equal share. Default 64 MiB.
 	MaxTailBytes int
 	// BatchBytes is how many bytes of decrees, 64 more counted for each, make a full batch, and what a job reads before it hands
-	// over; a batch exceeds it by at most one mutation. Default 1 MiB, 1 KiB to 32 MiB.
+	// over; a batch exceeds it by at most one mutation. Default 1 MiB, 1 KiB to 16 MiB.
 	BatchBytes int
 	// WindowBytes and WindowBatches bound what one pipeline has sent and the remote has not confirmed; a single batch is always
 	// allowed. Defaults 8 MiB and 8.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 )
 
 // ErrStarted is returned by Start when the source has been started before.
@@ -17,8 +16,6 @@ type Source struct {
 	feeds   map[uint32]*feed
 	all     []*pipeline // by partition, then by remote as given
 	buffers sync.Pool
-	// changed holds one signal: some remote has confirmed more.
-	changed chan struct{}
 
 	mu      sync.Mutex
 	started bool
@@ -33,10 +30,10 @@ func New(o Options) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{o: o, feeds: make(map[uint32]*feed), changed: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &Source{o: o, feeds: make(map[uint32]*feed), done: make(chan struct{})}
 	s.buffers.New = func() any { return new(buffers) }
 	for _, partition := range o.Partitions {
-		f := &feed{partition: partition, cluster: o.ClusterID, skipBytes: uint64(o.SkipBytes), logger: o.Logger, tail: tail{limit: o.tailLimit()}}
+		f := newFeed(partition, &s.o)
 		for _, remote := range o.Remotes {
 			f.pipelines = append(f.pipelines, newPipeline(s, f, remote))
 		}
@@ -67,24 +64,16 @@ func (s *Source) Start(ctx context.Context) error {
 	for _, p := range s.all {
 		p.seed()
 	}
-	var pipelines sync.WaitGroup
+	var feeds sync.WaitGroup
 	for _, f := range s.feeds {
 		if len(f.pipelines) > 0 {
 			f.subscribe()
+			feeds.Go(func() { f.run(running) })
 		}
 	}
-	for _, p := range s.all {
-		pipelines.Go(func() { p.run(running) })
-	}
-	recorded := make(chan struct{})
-	go func() {
-		defer close(recorded)
-		s.record(running)
-	}()
 	go func() {
 		defer close(s.done)
-		pipelines.Wait()
-		<-recorded
+		feeds.Wait()
 	}()
 	return nil
 }
@@ -114,59 +103,6 @@ func (s *Source) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("stop duplication: %w", ctx.Err())
 	}
-}
-
-// dirty tells the recording goroutine that a remote has confirmed more.
-func (s *Source) dirty() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// record writes what the remotes have confirmed into the partitions: at most once per RecordInterval, and once at the end.
-func (s *Source) record(ctx context.Context) {
-	timer := time.NewTimer(0)
-	<-timer.C
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			s.recordAll()
-			return
-		case <-s.changed:
-		}
-		timer.Reset(s.o.RecordInterval)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-			s.recordAll()
-		}
-	}
-}
-
-func (s *Source) recordAll() {
-	for _, p := range s.all {
-		p.record()
-	}
-}
-
-// record writes what the remote has confirmed into the partition, if that is news.
-func (p *pipeline) record() {
-	p.mu.Lock()
-	confirmed, news := p.confirmed, p.known && p.confirmed != p.recorded
-	p.mu.Unlock()
-	if _, isSelf := p.feed.partition.Leader(); !news || !isSelf {
-		return
-	}
-	if err := p.feed.partition.RecordConfirmed(p.remote.Name, confirmed); err != nil {
-		// Nothing is lost: the remote itself knows, and the next confirmation tries again.
-		p.logger.Warn("duplication progress cannot be recorded", "confirmed", confirmed, "error", err)
-		return
-	}
-	p.mu.Lock()
-	p.recorded = confirmed
-	p.mu.Unlock()
 }
 
 // reachable lets the other pipelines to the same remote try at once instead of waiting for their backoff.

@@ -1,0 +1,67 @@
+package duplication
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// run runs the pipelines until ctx ends, and records meanwhile what the remotes have confirmed: at most once per interval, and
+// once when the pipelines have ended. Each partition records for itself, so that one that is stuck does not hold up the others.
+func (f *feed) run(ctx context.Context) {
+	var pipelines sync.WaitGroup
+	for _, p := range f.pipelines {
+		pipelines.Go(func() { p.run(ctx) })
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-f.changed:
+			f.delay(ctx)
+			f.record()
+		}
+	}
+	pipelines.Wait()
+	f.record()
+}
+
+func (f *feed) delay(ctx context.Context) {
+	timer := time.NewTimer(f.interval)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// dirty tells run that a remote has confirmed more.
+func (f *feed) dirty() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feed) record() {
+	for _, p := range f.pipelines {
+		p.record()
+	}
+}
+
+// record writes what the remote has confirmed into the partition, if that is news.
+func (p *pipeline) record() {
+	p.mu.Lock()
+	confirmed, news := p.confirmed, p.known && p.confirmed != p.recorded
+	p.mu.Unlock()
+	if _, isSelf := p.feed.partition.Leader(); !news || !isSelf {
+		return
+	}
+	if err := p.feed.partition.RecordConfirmed(p.remote.Name, confirmed); err != nil {
+		// Nothing is lost: the remote itself knows, and the next confirmation tries again.
+		p.logger.Warn("duplication progress cannot be recorded", "confirmed", confirmed, "error", err)
+		return
+	}
+	p.mu.Lock()
+	p.recorded = confirmed
+	p.mu.Unlock()
+}
