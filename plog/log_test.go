@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -253,3 +255,5 @@ func TestReaderWaits(t *testing.T) {
 	}
 	closeLog(t, l)
 }
+
+func sortDurations(d []time.Duration) { slices.Sort(d) }

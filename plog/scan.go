@@ -1,7 +1,6 @@
 package plog
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -132,34 +131,4 @@ func (s *scanner) window(off int64, n int) ([]byte, error) {
 	}
 	s.bufOff, s.bufLen = off, m
 	return s.buf[:min(n, m)], nil
-}
-
-// proof looks behind a damaged place at from for a frame that says everything before it was synced. It returns
-// the offset of the first such frame, 0 when there is none.
-func (s *scanner) proof(from int64) (int64, error) {
-	var magic [4]byte
-	binary.LittleEndian.PutUint32(magic[:], frameMagic)
-	const overlap = frameHeaderLen + hardStateLen
-	for off := from + 1; off < s.end; {
-		b, err := s.window(off, int(min(scanBuffer, s.end-off)))
-		if err != nil || len(b) < frameHeaderLen {
-			return 0, err
-		}
-		for at := 0; ; at++ {
-			i := bytes.Index(b[at:], magic[:])
-			if i < 0 {
-				break
-			}
-			at += i
-			var h frameHeader
-			if at >= 4 && parseFrameHeader(b[at-4:], s.key, off+int64(at-4), &h) && h.flags&flagSynced != 0 {
-				return off + int64(at-4), nil
-			}
-		}
-		if int64(len(b)) >= s.end-off || len(b) <= overlap {
-			return 0, nil
-		}
-		off += int64(len(b) - overlap)
-	}
-	return 0, nil
 }

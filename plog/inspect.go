@@ -1,0 +1,391 @@
+package plog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Report is what Verify found in a log's folder.
+type Report struct {
+	Partition  uint32          `json:"partition"`
+	Generation uint64          `json:"generation"` // of the manifest
+	First      uint64          `json:"first"`      // oldest decree held
+	Last       uint64          `json:"last"`       // newest readable decree
+	HardState  HardState       `json:"hard_state"`
+	Segments   []SegmentReport `json:"segments"`
+	Records    uint64          `json:"records"` // readable, live
+	Bytes      int64           `json:"bytes"`   // checked
+	Damage     []*ErrCorrupt   `json:"damage"`  // empty: the log is whole
+	Torn       *Torn           `json:"torn,omitempty"`
+}
+
+// SegmentReport is what Verify found in one segment.
+type SegmentReport struct {
+	Segment uint64 `json:"segment"`
+	File    string `json:"file"`
+	Sealed  bool   `json:"sealed"`
+	First   uint64 `json:"first"`
+	Last    uint64 `json:"last"`  // live; First-1 when there is none
+	Bytes   int64  `json:"bytes"` // up to the end of the last whole frame
+	Frames  uint64 `json:"frames"`
+}
+
+// Torn is the place where the log ends in the middle of a batch that was never synced. Open cuts it.
+type Torn struct {
+	Segment uint64 `json:"segment"`
+	Offset  int64  `json:"offset"`
+	Decree  uint64 `json:"decree"` // the first one that is not there
+}
+
+// Item is one thing Dump met. Exactly one of Entry, HardState and Damage is set.
+type Item struct {
+	Segment   uint64
+	Offset    int64 // of the record, or of the frame that carries the hard state
+	Entry     *Entry
+	HardState *HardState
+	Damage    *ErrCorrupt
+}
+
+// inspectTries bounds how often an inspection starts over because the live log changed under it.
+const inspectTries = 8
+
+// Verify checks every byte of the log in dir, of a live node or a dead one, and changes nothing. Damage is in the
+// report; the error is for what could not be read at all. On a live log the newest batches may be missing.
+func Verify(dir string) (Report, error) {
+	return inspect(vfs.Default, dir, func(Item) error { return nil })
+}
+
+// Dump calls visit for every live decree in [from,to] (to 0: all), for the hard states between them, and for every
+// damaged place, in the order of the log. It changes nothing and works like Verify. Entry.Data is valid until visit
+// returns. An error of visit ends Dump.
+func Dump(dir string, from, to uint64, visit func(Item) error) error {
+	if to == 0 {
+		to = math.MaxUint64
+	}
+	_, err := inspect(vfs.Default, dir, func(it Item) error {
+		if it.Entry != nil && (it.Entry.Index < from || it.Entry.Index > to) {
+			return nil
+		}
+		return visit(it)
+	})
+	return err
+}
+
+// inspection is one walk through a folder.
+type inspection struct {
+	fs     vfs.FS
+	dir    string
+	m      *manifest
+	report Report
+	visit  func(Item) error
+	done   uint64 // decrees up to here were visited, by an earlier walk too
+}
+
+// errChanged says that a live log changed while it was inspected.
+var errChanged = errors.New("plog: log changed during inspection")
+
+func inspect(fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
+	in := &inspection{fs: fsys, dir: dir, visit: visit}
+	for try := 1; ; try++ {
+		in.report = Report{}
+		m, err := readManifest(fsys, dir)
+		var damage *ErrCorrupt
+		switch {
+		case errors.As(err, &damage):
+			err = in.withoutManifest(damage)
+		case isNotExist(err):
+			err = in.withoutManifest(&ErrCorrupt{Kind: KindManifestMissing})
+		case err == nil:
+			in.m = m
+			err = in.walk(try == inspectTries)
+		}
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return in.report, fmt.Errorf("inspect plog %s: %w", dir, err)
+		}
+		return in.report, nil
+	}
+}
+
+// walk visits the log the manifest describes. Unless final, it gives up when the log changed meanwhile.
+func (in *inspection) walk(final bool) error {
+	m := in.m
+	in.report.Partition, in.report.Generation = m.partition, m.generation
+	in.report.First, in.report.Last, in.report.HardState = m.base+1, m.base, m.hs
+	in.done = max(in.done, m.base)
+	cut := uint64(math.MaxUint64)
+	if m.cut != 0 && in.begun(m.activeSeq) {
+		cut = m.cut
+	}
+	for i := range m.segments {
+		s := &m.segments[i]
+		if s.first >= cut {
+			continue
+		}
+		v := visited{seq: s.seq, first: s.first, last: min(s.last, cut-1), end: s.end, synced: s.end, sealed: true, link: s.link, final: final}
+		if err := in.segment(&v); err != nil {
+			return err
+		}
+	}
+	v := visited{seq: m.activeSeq, first: m.activeFirst, last: math.MaxUint64, end: m.activeSize, synced: m.activeSynced, final: final}
+	if cut == math.MaxUint64 && m.cut != 0 && len(m.segments) > 0 {
+		v.first = m.segments[len(m.segments)-1].last + 1
+	}
+	return in.segment(&v)
+}
+
+// begun reports whether the segment holds a whole frame.
+func (in *inspection) begun(seq uint64) bool {
+	f, err := in.fs.Open(in.fs.PathJoin(in.dir, segmentName(seq)))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var fr frame
+	kind, err := newScanner(f, in.m.partition, seq, in.m.activeSize, in.m.activeFirst, 0).scan(&fr)
+	return kind == "" && err == nil
+}
+
+// visited is a segment as the manifest knows it.
+type visited struct {
+	seq         uint64
+	first, last uint64 // live decrees
+	end, synced int64
+	sealed      bool
+	link        uint32
+	final       bool // report damage even if the log changed meanwhile
+	report      SegmentReport
+}
+
+// changed reports whether the log has another manifest by now.
+func (in *inspection) changed() bool {
+	m, err := readManifest(in.fs, in.dir)
+	return err == nil && m.generation != in.m.generation
+}
+
+func (in *inspection) damage(v *visited, off int64, decree uint64, kind Kind) error {
+	if in.m != nil && !v.final && in.changed() {
+		return errChanged
+	}
+	e := &ErrCorrupt{Partition: in.report.Partition, Segment: v.seq, Offset: off, Decree: decree, Kind: kind}
+	in.report.Damage = append(in.report.Damage, e)
+	return in.visit(Item{Segment: v.seq, Offset: off, Damage: e})
+}
+
+// segment visits one segment, going on behind damaged places.
+func (in *inspection) segment(v *visited) error {
+	v.report = SegmentReport{Segment: v.seq, File: segmentName(v.seq), Sealed: v.sealed, First: v.first, Last: v.first - 1}
+	f, err := in.fs.Open(in.fs.PathJoin(in.dir, segmentName(v.seq)))
+	if isNotExist(err) {
+		return in.damage(v, 0, v.first, KindSegmentMissing)
+	}
+	if err != nil {
+		return fmt.Errorf("open segment %d: %w", v.seq, err)
+	}
+	defer f.Close()
+	h, ok, err := readSegmentHeader(f)
+	if err != nil {
+		return err
+	}
+	ok = ok && h.seq == v.seq && h.partition == in.report.Partition
+	if ok && in.m != nil && h.generation > in.m.generation {
+		if err := in.damage(v, 0, v.first, KindManifestStale); err != nil {
+			return err
+		}
+	}
+	if !ok && v.synced > 0 {
+		if err := in.damage(v, 0, v.first, KindSegmentHeader); err != nil {
+			return err
+		}
+	}
+	sc := newScanner(f, in.report.Partition, v.seq, v.end, v.first, 0)
+	if err := in.frames(sc, v); err != nil {
+		return err
+	}
+	in.report.Segments = append(in.report.Segments, v.report)
+	in.report.Bytes += v.report.Bytes
+	return nil
+}
+
+// frames visits the frames of a segment.
+func (in *inspection) frames(sc *scanner, v *visited) error {
+	var fr frame
+	whole := true
+	for !v.sealed || sc.off < v.end {
+		kind, err := sc.scan(&fr)
+		if err != nil {
+			return err
+		}
+		if kind == "" {
+			v.report.Frames++
+			v.report.Bytes = sc.off
+			if err := in.frame(v, &fr); err != nil {
+				return err
+			}
+			continue
+		}
+		at, decree := sc.off, sc.next
+		synced := max(v.synced, 0)
+		if at >= synced {
+			if proof, err := sc.proof(at); err != nil {
+				return err
+			} else if proof == 0 {
+				in.torn(v, at, decree, kind)
+				return nil
+			}
+		}
+		whole = false
+		if err := in.damage(v, at, decree, kind); err != nil {
+			return err
+		}
+		if more, err := sc.resume(at); err != nil || !more {
+			return err
+		}
+	}
+	if whole && v.sealed && in.m != nil && sc.link != v.link {
+		return in.damage(v, sc.off, sc.next, KindLink)
+	}
+	return nil
+}
+
+// torn notes the end of the log; bytes that were never a frame header are not worth a word.
+func (in *inspection) torn(v *visited, off int64, decree uint64, kind Kind) {
+	if kind != KindFrame && kind != KindLink {
+		in.report.Torn = &Torn{Segment: v.seq, Offset: off, Decree: decree}
+	}
+}
+
+// frame visits the live records of a frame.
+func (in *inspection) frame(v *visited, fr *frame) error {
+	if fr.flags&flagHardState != 0 {
+		in.report.HardState = fr.hs
+		if err := in.visit(Item{Segment: v.seq, Offset: fr.off, HardState: &fr.hs}); err != nil {
+			return err
+		}
+	}
+	b, off := fr.bytes, fr.off+int64(fr.size())
+	for i := range uint64(fr.count) {
+		n := int64(binary.LittleEndian.Uint32(b[4:])) + recordHeaderLen
+		e := Entry{Index: fr.first + i, Term: fr.term, Type: b[8], Data: b[recordHeaderLen:n:n]}
+		if e.Index <= v.last {
+			v.report.Last = e.Index
+			if e.Index >= in.report.First {
+				in.report.Last = max(in.report.Last, e.Index)
+				in.report.Records++
+			}
+			if e.Index > in.done {
+				in.done = e.Index
+				if err := in.visit(Item{Segment: v.seq, Offset: off, Entry: &e}); err != nil {
+					return err
+				}
+			}
+		}
+		b, off = b[n:], off+n
+	}
+	return nil
+}
+
+// withoutManifest visits the segments that name themselves, in their order.
+func (in *inspection) withoutManifest(damage *ErrCorrupt) error {
+	names, err := in.fs.List(in.dir)
+	if err != nil {
+		return fmt.Errorf("list folder: %w", err)
+	}
+	slices.Sort(names)
+	in.m = nil
+	var found []visited
+	for _, name := range names {
+		seq, ok := parseSegmentName(name)
+		if !ok {
+			continue
+		}
+		f, err := in.fs.Open(in.fs.PathJoin(in.dir, name))
+		if err != nil {
+			return fmt.Errorf("open segment %s: %w", name, err)
+		}
+		h, ok, err := readSegmentHeader(f)
+		if st, serr := f.Stat(); err == nil && serr == nil && ok && h.seq == seq {
+			in.report.Partition = h.partition
+			found = append(found, visited{seq: seq, first: h.first, last: math.MaxUint64, end: st.Size()})
+		}
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if len(found) == 0 && damage.Kind == KindManifestMissing {
+		return fmt.Errorf("no log here: %w", damage)
+	}
+	damage.Partition = in.report.Partition
+	in.report.Damage = append(in.report.Damage, damage)
+	if err := in.visit(Item{Damage: damage}); err != nil {
+		return err
+	}
+	for i := range found {
+		if in.report.First == 0 {
+			in.report.First = found[i].first
+		}
+		if err := in.segment(&found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resume moves the scanner to the next frame header of this segment behind a damaged place.
+func (s *scanner) resume(from int64) (more bool, err error) {
+	off, h, err := s.search(from, func(*frameHeader) bool { return true })
+	if err != nil || off == 0 {
+		return false, err
+	}
+	s.off, s.link, s.term = off, h.link, 0
+	if h.count > 0 {
+		s.next = h.first
+	}
+	return true, nil
+}
+
+// proof looks behind a damaged place at from for a frame that says everything before it was synced. It returns
+// the offset of the first such frame, 0 when there is none.
+func (s *scanner) proof(from int64) (int64, error) {
+	off, _, err := s.search(from, func(h *frameHeader) bool { return h.flags&flagSynced != 0 })
+	return off, err
+}
+
+// search finds the first frame header behind from that accept wants; offset 0 when there is none.
+func (s *scanner) search(from int64, accept func(*frameHeader) bool) (int64, frameHeader, error) {
+	var magic [4]byte
+	binary.LittleEndian.PutUint32(magic[:], frameMagic)
+	const overlap = frameHeaderLen + hardStateLen
+	var h frameHeader
+	for off := from + 1; off < s.end; {
+		n := int(min(scanBuffer, s.end-off))
+		b, err := s.window(off, n)
+		if err != nil || len(b) < frameHeaderLen {
+			return 0, h, err
+		}
+		for at := 4; at < len(b); at++ {
+			i := bytes.Index(b[at:], magic[:])
+			if i < 0 {
+				break
+			}
+			at += i
+			if place := off + int64(at-4); parseFrameHeader(b[at-4:], s.key, place, &h) && accept(&h) {
+				return place, h, nil
+			}
+		}
+		if len(b) < n || int64(n) == s.end-off {
+			return 0, h, nil
+		}
+		off += int64(len(b) - overlap)
+	}
+	return 0, h, nil
+}
