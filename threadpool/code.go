@@ -9,6 +9,8 @@ type code struct {
 	limits CodeLimits
 	// running hold a slot, started have started and not finished, queued wait to be started.
 	running, started, queued int
+	// runningAt splits running by base level.
+	runningAt Levels
 	// override, when overridden, replaces the priority of submitted tasks.
 	override   Priority
 	overridden bool
@@ -33,6 +35,23 @@ type levelStats struct {
 
 // open says whether the code's limit on running tasks leaves room.
 func (cd *code) open() bool { return cd.limits.MaxRunning == 0 || cd.running < cd.limits.MaxRunning }
+
+// openAfter says whether the limit leaves room once a running task of level l has given its slot away, which may be one of
+// this code.
+func (cd *code) openAfter(l Priority) bool {
+	if cd.open() {
+		return true
+	}
+	if cd.running > cd.limits.MaxRunning {
+		return false
+	}
+	for b := Low; b <= l; b++ {
+		if cd.runningAt[b] > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // codeNamed returns the code of that name, creating it if MaxCodes allows, or nil.
 func (c *core) codeNamed(name string) *code {

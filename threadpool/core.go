@@ -22,8 +22,9 @@ type core struct {
 	maxRunning  Levels
 	lowSlots    int
 	commonSlots int
-	gates       bool
 	closed      bool
+	// reopened is set by leave for afterLeave.
+	reopened bool
 
 	// Tasks.
 	seq       uint64
@@ -81,9 +82,13 @@ func (c *core) init(o *Options) {
 
 // setGates works out how many slots the reserves leave.
 func (c *core) setGates() {
-	c.commonSlots = max(1, c.workers-c.guards.HighReserve)
-	c.lowSlots = max(1, c.commonSlots-c.guards.CommonReserve)
-	c.gates = c.maxRunning != (Levels{}) || c.guards.HighReserve > 0
+	c.commonSlots, c.lowSlots = math.MaxInt, math.MaxInt
+	if n := c.guards.HighReserve; n > 0 {
+		c.commonSlots = max(1, c.workers-n)
+	}
+	if n := c.guards.HighReserve + c.guards.CommonReserve; n > 0 {
+		c.lowSlots = max(1, c.workers-n)
+	}
 	var bits uint32 = bitCanceled
 	if c.budget.limited() {
 		bits |= bitBudget
@@ -141,15 +146,13 @@ func (c *core) enqueue(e *entry, now int64) {
 	if e.place != placeList || e.deadline != 0 {
 		c.setTimer(e)
 	}
-	if e.place == placeList && q.listed == 1 && c.guards.MaxWait > 0 && e.base < High {
-		c.wakeBy(e.since + int64(c.guards.MaxWait))
+	if e.place == placeList && q.listed == 1 {
+		c.planHead(q, now)
 	}
-	if e.code.open() {
+	if e.code.openAfter(High) {
 		c.raise(eff)
 	}
-	if c.guards.LowShare > 0 && e.base == Low {
-		c.wakeBy(c.shareDueAt(now))
-	}
+	c.planShare(now)
 }
 
 // dequeue takes e out of its queue.
@@ -158,7 +161,11 @@ func (c *core) dequeue(e *entry, now int64) {
 		c.accrue(now)
 	}
 	q := &e.code.queues[e.base]
+	wasHead := q.head == e
 	q.remove(e)
+	if wasHead {
+		c.planHead(q, now)
+	}
 	c.inQueue[e.base]--
 	c.waiting--
 	if q.listed+q.late == 0 {
@@ -207,6 +214,7 @@ func (c *core) take(ch choice, now int64) {
 	c.running[e.base]++
 	c.taken++
 	e.code.running++
+	e.code.runningAt[e.base]++
 	e.byShare = ch.reason == ReasonShare
 	e.protectUntil = 0
 	if e.byShare || ch.eff > e.level() {
@@ -216,9 +224,14 @@ func (c *core) take(ch choice, now int64) {
 		c.share.granted++
 		e.code.counts.shared++
 	}
+	c.planShare(now)
 	c.setWatch(e)
 	if e.timeout > 0 && !e.timedOut {
 		c.setTimer(e)
+	}
+	if resumed && c.parked[e.base] == c.maxParked-1 && c.waiting > 0 {
+		// Tasks of the level that the bound on parked ones held back may be more urgent than this one.
+		c.refreshUrgent(now)
 	}
 	if c.observe != nil {
 		kind := eventStart
@@ -237,6 +250,7 @@ func (c *core) leave(e *entry, now int64) {
 	c.running[e.base]--
 	c.taken--
 	e.code.running--
+	e.code.runningAt[e.base]--
 	e.ran += now - e.resumedAt
 	if e.byShare {
 		e.byShare = false
@@ -245,6 +259,8 @@ func (c *core) leave(e *entry, now int64) {
 	if e.timerIdx >= 0 {
 		c.timers.clear(e)
 	}
+	c.reopened = c.reopened || c.reopens(e)
+	c.planShare(now)
 	if u := c.urgent.Load(); u&bitShrink != 0 && c.taken <= c.workers {
 		c.urgent.Store(u &^ bitShrink)
 	}
@@ -354,6 +370,24 @@ func (c *core) sliceOf(e *entry) int64 {
 		return e.slice
 	}
 	return c.slice
+}
+
+// afterLeave keeps what running tasks see in Yield true once the slot that a task has left was given on: the limit, reserve
+// or key that the task held may have let go of more than the slot took.
+func (c *core) afterLeave(now int64) {
+	if c.reopened && c.waiting > 0 {
+		c.refreshUrgent(now)
+	}
+	c.reopened = false
+}
+
+// reopens says whether e, which has just left its slot, held back others by more than the slot: a bound is met no more, or
+// would not be if one more running task gave way.
+func (c *core) reopens(e *entry) bool {
+	freed := func(n, bound int) bool { return bound > 0 && (n == bound || n == bound-1) }
+	l := e.base
+	return e.key != nil || e.code.limits != (CodeLimits{}) || freed(c.running[l], c.maxRunning[l]) ||
+		l < High && freed(c.running[Low]+c.running[Common], c.commonSlots) || l == Low && freed(c.running[Low], c.lowSlots)
 }
 
 // hasRoom says whether a slot is neither taken nor promised.

@@ -117,14 +117,13 @@ func (c *core) relevel(e *entry, base, inherited Priority, now int64) {
 	}
 	switch {
 	case e.state == stateQueued || e.state == stateReady:
-		if e.place == placeList {
-			e.aged = c.agedBy(e.since, now)
-		}
+		e.aged = c.agedBy(e.since, now)
 		c.dequeue(e, now)
 		c.moveCounts(e, base)
 		e.inherited = inherited
 		c.enqueue(e, now)
 	case e.state == stateChained:
+		e.aged = c.agedBy(e.since, now)
 		c.moveCounts(e, base)
 		c.rechain(e, now)
 	case e.state == stateRunning:
@@ -146,6 +145,8 @@ func (c *core) moveCounts(e *entry, base Priority) {
 	switch {
 	case e.state == stateRunning:
 		count = &c.running
+		e.code.runningAt[e.base]--
+		e.code.runningAt[base]++
 	case e.state.parked():
 		count = &c.parked
 	}

@@ -31,6 +31,25 @@ func (c *core) levelOpen(p Priority) bool {
 	}
 }
 
+// levelOpenAfter says whether they do once a running task of level l, whose base level may be lower, has given its slot away.
+func (c *core) levelOpenAfter(p, l Priority) bool {
+	if c.levelOpen(p) {
+		return true
+	}
+	for b := Low; b <= l; b++ {
+		if c.running[b] == 0 {
+			continue
+		}
+		c.running[b]--
+		open := c.levelOpen(p)
+		c.running[b]++
+		if open {
+			return true
+		}
+	}
+	return false
+}
+
 // startable says whether tasks of the queue that have not started may, as far as bounds on started ones go.
 func (c *core) startable(q *queue) bool {
 	return c.parked[q.base] < c.maxParked && (q.code.limits.MaxStarted == 0 || q.code.started < q.code.limits.MaxStarted)
@@ -177,10 +196,8 @@ func (c *core) refreshUrgent(now int64) {
 
 // wantedFrom says whether something waits for which a running task of level l should give its slot away.
 func (c *core) wantedFrom(l Priority, shareDue bool, now int64) bool {
-	c.running[l]--
-	defer func() { c.running[l]++ }()
 	for _, q := range c.active {
-		if !q.code.open() || !c.levelOpen(q.base) {
+		if !q.code.openAfter(l) || !c.levelOpenAfter(q.base, l) {
 			continue
 		}
 		if shareDue && q.base == Low && l > Low {

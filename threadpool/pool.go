@@ -186,6 +186,9 @@ func (p *Pool) unlock(now int64) {
 	if c.waiting > c.starting && c.hasRoom() && p.started {
 		spawn = p.fillSlots(now)
 	}
+	if c.reopened && spawn == 0 {
+		c.afterLeave(now)
+	}
 	if c.wake < p.armed && p.started {
 		p.armed = c.wake
 		p.timer.Reset(time.Duration(max(0, c.wake-now)))

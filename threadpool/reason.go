@@ -1,6 +1,10 @@
 package threadpool
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Reason is why a task was picked.
 type Reason uint8
@@ -27,6 +31,13 @@ func (r Reason) String() string { return name(reasonNames[:], int(r)) }
 // MarshalText implements encoding.TextMarshaler.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText wrote.
+func (r *Reason) UnmarshalText(text []byte) error {
+	i, err := named(reasonNames[:], "reason", string(text))
+	*r = Reason(i)
+	return err
+}
+
 // Cause is the rule that gave a task its effective level.
 type Cause uint8
 
@@ -49,6 +60,13 @@ func (c Cause) String() string { return name(causeNames[:], int(c)) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText wrote.
+func (c *Cause) UnmarshalText(text []byte) error {
+	i, err := named(causeNames[:], "cause", string(text))
+	*c = Cause(i)
+	return err
+}
 
 // Blocker is what keeps a waiting task from running.
 type Blocker uint8
@@ -89,11 +107,26 @@ func (b Blocker) String() string { return name(blockerNames[:], int(b)) }
 // MarshalText implements encoding.TextMarshaler.
 func (b Blocker) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText wrote.
+func (b *Blocker) UnmarshalText(text []byte) error {
+	i, err := named(blockerNames[:], "blocker", string(text))
+	*b = Blocker(i)
+	return err
+}
+
 func name(names []string, i int) string {
 	if i < len(names) {
 		return names[i]
 	}
 	return "unknown"
+}
+
+// named is the inverse of name; of names that no version knew so far it makes an error.
+func named(names []string, kind, text string) (int, error) {
+	if i := slices.Index(names, text); i >= 0 {
+		return i, nil
+	}
+	return 0, fmt.Errorf("threadpool: unknown %s %q", kind, text)
 }
 
 // Decision is one pick.

@@ -57,18 +57,28 @@ func (c *core) advance(now int64) {
 		c.wakeBy(c.timers[0].timerAt)
 	}
 	c.accrue(now)
-	c.wakeBy(c.shareDueAt(now))
-	if m := int64(c.guards.MaxWait); m > 0 {
-		for _, q := range c.active {
-			if q.head == nil || q.base == High {
-				continue
-			}
-			if aged := c.agedBy(q.head.since, now); q.base+Priority(aged) < High {
-				c.wakeBy(q.head.since + int64(aged+1)*m)
-			}
-		}
+	if at := c.shareDueAt(now); at > now {
+		c.wakeBy(at)
+	}
+	for _, q := range c.active {
+		c.planHead(q, now)
 	}
 	c.refreshUrgent(now)
+}
+
+// planHead sees to it that advance is called when the head of an in-order list next ages.
+func (c *core) planHead(q *queue, now int64) {
+	m := int64(c.guards.MaxWait)
+	if m == 0 || q.head == nil || q.base == High {
+		return
+	}
+	at := q.head.since + m
+	if at <= now && q.base == Low {
+		at += m
+	}
+	if at > now {
+		c.wakeBy(at)
+	}
 }
 
 // fire does what e's timer stands for.

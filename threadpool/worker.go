@@ -28,12 +28,12 @@ func (p *Pool) first() *entry {
 	p.mu.Lock()
 	now := p.now()
 	p.c.starting--
-	return p.next(now, false)
+	return p.next(now)
 }
 
 // next gives the slot that has just become free to a task and unlocks. It returns nil when the calling worker is to
 // leave: nothing is runnable, the pool has shrunk, or the slot went to a parked task, whose goroutine goes on with it.
-func (p *Pool) next(now int64, refresh bool) *entry {
+func (p *Pool) next(now int64) *entry {
 	c := &p.c
 	if c.wake <= now {
 		c.advance(now)
@@ -51,9 +51,6 @@ func (p *Pool) next(now int64, refresh bool) *entry {
 	}
 	if e == nil {
 		p.workers--
-	}
-	if refresh {
-		c.refreshUrgent(now)
 	}
 	p.unlock(now)
 	return e
@@ -123,25 +120,21 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 	}
 	now := p.now()
 	c := &p.c
-	cd, keyed := e.code, e.key != nil
 	p.flush(e, err)
 	c.finish(e, now, err != nil)
 	c.recycle(e)
-	return p.leave(cd, keyed, now, goOn)
+	return p.leave(now, goOn)
 }
 
-// leave passes on the slot that a task with the given code has left.
-func (p *Pool) leave(cd *code, keyed bool, now int64, goOn bool) *entry {
-	c := &p.c
-	if !goOn {
-		p.workers--
-		c.refreshUrgent(now)
-		p.unlock(now)
-		return nil
+// leave passes on the slot that a task has left.
+func (p *Pool) leave(now int64, goOn bool) *entry {
+	if goOn {
+		return p.next(now)
 	}
-	// A limit may have let go of more than the freed slot takes: then running tasks must hear of it.
-	refresh := c.waiting > 0 && (keyed || c.gates || cd.limits != (CodeLimits{}))
-	return p.next(now, refresh)
+	p.workers--
+	p.c.refreshUrgent(now)
+	p.unlock(now)
+	return nil
 }
 
 // flush books what the task's turn has counted. The caller holds the lock.
@@ -167,16 +160,15 @@ func (p *Pool) tryAgain(e *entry, err error) (next *entry, again bool) {
 		return nil, false
 	}
 	now := p.now()
-	cd, keyed := e.code, e.key != nil
 	p.flush(e, err)
 	old := e.ctx
 	e.cause = nil
 	if old.used() || old.cause != nil {
 		e.ctx = new(taskContext)
-		e.ctx.reset(e.parent, cd.labels)
+		e.ctx.reset(e.parent, e.code.labels)
 	}
 	p.c.again(e, int64(after), now)
-	next = p.leave(cd, keyed, now, true)
+	next = p.leave(now, true)
 	old.endIfUsed()
 	return next, true
 }
