@@ -64,8 +64,7 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 	s := l.active()
 	l.mu.Unlock()
 	if l.headerDue {
-		h := segmentHeader{partition: l.partition, seq: s.seq, generation: l.generation, first: s.first, created: time.Now().UnixNano()}
-		h.put(l.header[:])
+		l.encodeHeader(s)
 		if _, err := s.file.WriteAt(l.header[:], 0); err != nil {
 			return l.writeFailed(s.seq, 0, err)
 		}

@@ -98,13 +98,17 @@ func (l *Log) restart(seq, index, term uint64) error {
 		l.files.giveBack(seq, f)
 		return err
 	}
+	key := segmentKey(l.partition, seq)
+	next := &segment{seq: seq, key: key, size: f.size, file: f.file, first: index + 1, last: index,
+		end: segmentHeaderLen, link: firstLink(key)}
+	if err := l.writeHeader(next); err != nil && !isDiskFull(err) {
+		return l.fileFailed(err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dropFirst(len(l.segs))
-	key := segmentKey(l.partition, seq)
-	l.segs = append(l.segs, &segment{seq: seq, key: key, size: f.size, file: f.file, first: index + 1, last: index,
-		end: segmentHeaderLen, link: firstLink(key)})
-	l.base, l.baseTerm, l.headerDue = index, term, true
+	l.segs = append(l.segs, next)
+	l.base, l.baseTerm = index, term
 	l.done = position{last: index, lastTerm: term, hs: m.hs, seq: seq, off: segmentHeaderLen, link: firstLink(key)}
 	l.tail, l.tailCap, l.nextPoint = l.done, f.size, 0
 	l.cache.truncate(0)
@@ -112,26 +116,30 @@ func (l *Log) restart(seq, index, term uint64) error {
 	l.lastIndex.Store(index)
 	l.durableIndex.Store(index)
 	l.wake()
-	return l.writeHeader(l.active())
+	return nil
 }
 
-// writeHeader writes and syncs the header of s ahead of its first frame, so that an older manifest is noticed.
-// ioMu and mu are held.
+// writeHeader writes and syncs the header of s ahead of its first frame, so that an older manifest is noticed. When it
+// fails for lack of space it is written with the first frame. ioMu is held.
 func (l *Log) writeHeader(s *segment) error {
-	h := segmentHeader{partition: l.partition, seq: s.seq, generation: l.generation, first: s.first, created: time.Now().UnixNano()}
-	h.put(l.header[:])
-	_, err := s.file.WriteAt(l.header[:], 0)
-	if isDiskFull(err) {
-		return nil
+	l.headerDue = true
+	l.encodeHeader(s)
+	if _, err := s.file.WriteAt(l.header[:], 0); err != nil {
+		return fmt.Errorf("write header of plog segment %d: %w", s.seq, err)
 	}
-	if err == nil {
-		err = s.file.SyncData()
-	}
-	if err != nil {
-		return l.fail(fmt.Errorf("write header of plog segment %d: %w", s.seq, err))
+	if err := s.file.SyncData(); err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.fail(fmt.Errorf("sync header of plog segment %d: %w", s.seq, err))
 	}
 	l.headerDue = false
 	return nil
+}
+
+// encodeHeader puts the header of s into l.header. ioMu is held.
+func (l *Log) encodeHeader(s *segment) {
+	h := segmentHeader{partition: l.partition, seq: s.seq, generation: l.generation, first: s.first, created: time.Now().UnixNano()}
+	h.put(l.header[:])
 }
 
 // openBallast finds or makes the reserve. Without room for it the log works all the same.
