@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // ViolationError says that a node showed what it must not.
@@ -32,10 +33,12 @@ const (
 	readBatch    = 200
 )
 
-// connect makes a client with one connection that never sends anything twice.
+// connect makes a client with one connection that never sends anything twice. The library's own log is switched off, in the whole
+// process: it tells every connection that a kill breaks.
 func connect(addr string) *redis.Client {
+	logging.Disable()
 	return redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, PoolSize: 1, Protocol: 2, DisableIdentity: true, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
+		Addr: addr, MaxRetries: -1, PoolSize: 1, DialerRetries: 1, Protocol: 2, DisableIdentity: true, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"replicanode/bench/process"
 	"replicanode/bench/report"
+	"replicanode/server/admin"
 )
 
 const (
@@ -66,6 +67,9 @@ func (r Report) Document() report.Document {
 
 // Write prints one line for each kind of death.
 func (r Report) Write(w io.Writer) error {
+	if len(r.Rounds) == 0 {
+		return nil
+	}
 	t := report.NewTable("who died", "rounds", "acknowledged", "in flight", "restart ms max", "catch-up ms max")
 	for _, d := range deaths {
 		var n, inFlight int
@@ -266,13 +270,16 @@ func (r *run) verify(ctx context.Context, round *Round) error {
 	begun := time.Now()
 	limit, cancel := context.WithTimeout(ctx, r.opts.CatchUpTimeout)
 	defer cancel()
+	client := admin.NewClient(r.primary.Admin(), "")
+	defer client.Close()
 	for {
+		claimed := nothingToShip(ctx, client)
 		err := r.fleet.compare(ctx, r.backup.Listen())
 		if err == nil {
 			round.CatchUpMs = report.DurationMillis(time.Since(begun))
 			return nil
 		}
-		if !errors.As(err, new(mismatch)) || limit.Err() != nil {
+		if !errors.As(err, new(mismatch)) || claimed || limit.Err() != nil {
 			return r.judge(round.Round, "backup", err)
 		}
 		select {
@@ -280,6 +287,24 @@ func (r *run) verify(ctx context.Context, round *Round) error {
 		case <-limit.Done():
 		}
 	}
+}
+
+// nothingToShip asks the primary whether the backup has everything. When it says so, it must be true.
+func nothingToShip(ctx context.Context, client *admin.Client) bool {
+	answer, err := admin.Get[struct {
+		Pipelines []struct {
+			State string `json:"state"`
+			Lag   struct {
+				Decrees uint64 `json:"decrees"`
+			} `json:"lag"`
+		} `json:"pipelines"`
+	}](ctx, client, "/v1/duplications")
+	for _, p := range answer.Pipelines {
+		if p.State != "shipping" || p.Lag.Decrees > 0 {
+			return false
+		}
+	}
+	return err == nil && len(answer.Pipelines) > 0
 }
 
 // judge tells a violation from a failure of the comparison itself.

@@ -16,7 +16,10 @@
 // out of order. A reply that contradicts the state (an INCR that does not return n+1) is a violation at once.
 //
 // The primary is compared after its restart; what it shows settles the open operations. Then the backup has CatchUpTimeout to
-// show exactly the same.
+// show exactly the same, and must show it as soon as the primary says that there is nothing left to ship.
+//
+// What this leaves out: SIGKILL ends a process, not the machine, so what it had written survives in the page cache. Loss of power
+// is what the tests of package plog are for.
 //
 // A violation ends the run with a *ViolationError, and the folders stay for whoever looks for the reason.
 package crash

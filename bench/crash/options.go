@@ -46,7 +46,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.CatchUpTimeout, time.Minute)
 	if o.NodeArgs == nil {
 		o.NodeArgs = []string{
-			"--segment-bytes", "1048576", "--memtable-bytes", "1048576", "--checkpoint-period", "1s", "--checkpoint-keep", "1",
+			"--segment-bytes", "1048576", "--memtable-bytes", "8388608", "--checkpoint-period", "1s", "--checkpoint-keep", "1",
 			"--dup-tail-bytes", "65536", "--log-level", "warn",
 		}
 	}
