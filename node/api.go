@@ -64,6 +64,11 @@ type TaskChange struct {
 	Value string `json:"value"`
 }
 
+// AdaptiveSwitch is the body of POST /v1/adaptive.
+type AdaptiveSwitch struct {
+	On bool `json:"on"`
+}
+
 // GCAnswer is the answer of GET /v1/gc.
 type GCAnswer struct {
 	Logs    []gc.LogStatus    `json:"logs"`
@@ -105,6 +110,7 @@ func (n *Node) routes() {
 		return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
 	})
 	route(n, "GET /v1/tasks/explain", n.getExplanation)
+	route(n, "POST /v1/adaptive", n.postAdaptive)
 	route(n, "POST /v1/tasks/{code}", n.postTask)
 	route(n, "POST /v1/tasks/{code}/run", n.postTaskRun)
 	route(n, "GET /v1/gc", n.getGC)
@@ -215,6 +221,13 @@ func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
 	return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
 }
 
+// postAdaptive switches the controller of priorities.
+func (n *Node) postAdaptive(_ *http.Request, in AdaptiveSwitch) (tasks.AdaptiveStatus, error) {
+	n.tasks.SetAdaptive(in.On)
+	n.opts.Logger.Info("adaptive switched", "on", in.On)
+	return n.tasks.AdaptiveStatus(), nil
+}
+
 // postTaskRun runs a periodic task now.
 func (n *Node) postTaskRun(r *http.Request, _ none) (Done, error) {
 	code := tasks.Code(r.PathValue("code"))
@@ -229,8 +242,8 @@ func (n *Node) postTaskRun(r *http.Request, _ none) (Done, error) {
 // explainedWaiting bounds the waiting tasks that an explanation lists; it counts all.
 const explainedWaiting = 100
 
-func (n *Node) getExplanation(*http.Request, none) (threadpool.Explanation, error) {
-	return n.pool.Explain(explainedWaiting), nil
+func (n *Node) getExplanation(*http.Request, none) (tasks.Explanation, error) {
+	return n.tasks.Explain(explainedWaiting), nil
 }
 
 func (n *Node) getGC(*http.Request, none) (GCAnswer, error) {

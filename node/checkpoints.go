@@ -155,11 +155,20 @@ func restoreOne(ctx context.Context, store *checkpoint.Store, id Identity, to st
 	})
 }
 
-// emptyLog gives a restored replica a private log that starts after the checkpoint's decree.
+// emptyLog gives a restored replica a private log that starts after the checkpoint's decree, in the term of that decree: a
+// leader elected in an earlier one would contradict it.
 func emptyLog(replicaDir string, state checkpoint.RestoredState) error {
 	log, err := plog.Open(filepath.Join(replicaDir, replica.LogDir), state.Partition, plog.Options{})
 	if err != nil {
 		return fmt.Errorf("make the private log: %w", err)
 	}
-	return errors.Join(log.Reset(state.Decree, state.Term), log.Close())
+	durable := make(chan error, 1)
+	err = log.Append(nil, &plog.HardState{Term: state.Term}, func(err error) { durable <- err })
+	if err == nil {
+		err = <-durable
+	}
+	if err == nil {
+		err = log.Reset(state.Decree, state.Term)
+	}
+	return errors.Join(err, log.Close())
 }

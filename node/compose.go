@@ -103,7 +103,10 @@ func (n *Node) startPool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.tasks, err = tasks.New(tasks.Options{Pool: pool, Specs: specs, Logger: n.opts.Logger, Registerer: n.registry}); err != nil {
+	if n.tasks, err = tasks.New(tasks.Options{
+		Pool: pool, Specs: specs, Adaptive: tasks.AdaptiveOptions{Enabled: n.opts.Adaptive, Source: n.signals},
+		Logger: n.opts.Logger, Registerer: n.registry,
+	}); err != nil {
 		return fmt.Errorf("make the task runner: %w", err)
 	}
 	return n.startService(ctx, "task runner", n.tasks)

@@ -64,6 +64,8 @@ type Options struct {
 	TaskPriority []string
 	// Task overrides any field of task specs, each "code.field=value".
 	Task []string
+	// Adaptive lets a controller move priorities and LOW's limits by load. Default off; it can be switched while the node runs.
+	Adaptive bool
 
 	// DuplicateTo lists remotes to ship every mutation to.
 	DuplicateTo []duplication.Remote

@@ -49,6 +49,7 @@ func runFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "slice", Value: d.Slice, Usage: "how long a task runs before it looks whether more urgent work waits"},
 		&cli.StringSliceFlag{Name: "task-priority", Usage: "`CODE=LEVEL` overrides a task code's priority (low, common, high); repeatable"},
 		&cli.StringSliceFlag{Name: "task", Usage: "`CODE.FIELD=VALUE` overrides a field of a task code's spec (see task list --json); repeatable"},
+		&cli.BoolFlag{Name: "adaptive", Usage: "let priorities and LOW's limits follow the load; see task adaptive"},
 
 		&cli.StringSliceFlag{Name: "duplicate-to", Usage: "`NAME=HOST:PORT` of a remote cluster's peer address to ship every mutation to; repeatable"},
 		&cli.Int64Flag{Name: "dup-tail-bytes", Value: d.DupTailBytes, Usage: "recent mutations kept in memory per partition, `BYTES`; 0 loads everything from the log"},
@@ -127,6 +128,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		Slice:            c.Duration("slice"),
 		TaskPriority:     c.StringSlice("task-priority"),
 		Task:             c.StringSlice("task"),
+		Adaptive:         c.Bool("adaptive"),
 		DupTailBytes:     zeroIsOff(c.Int64("dup-tail-bytes")),
 		DupBatchBytes:    c.Int64("dup-batch-bytes"),
 		DupWindowBytes:   c.Int64("dup-window-bytes"),

@@ -11,7 +11,6 @@ import (
 	"replicanode/node"
 	"replicanode/server/admin"
 	"replicanode/tasks"
-	"replicanode/threadpool"
 )
 
 func taskCommand() *cli.Command {
@@ -22,6 +21,7 @@ func taskCommand() *cli.Command {
 			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Flags: remoteFlags(), Action: taskList},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
 			{Name: "set", Usage: "change a task code while the node runs", ArgsUsage: "CODE FIELD=VALUE…", Flags: remoteFlags(), Action: taskSet},
+			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
 			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Flags: remoteFlags(), Action: taskRun},
 		},
 	}
@@ -43,7 +43,7 @@ func showTasks(c *cli.Context, a node.TasksAnswer) error {
 
 func taskExplain(c *cli.Context) error {
 	return ask(c, func(client *admin.Client) error {
-		snapshot, err := admin.Get[threadpool.Explanation](c.Context, client, "/v1/tasks/explain")
+		snapshot, err := admin.Get[tasks.Explanation](c.Context, client, "/v1/tasks/explain")
 		if err != nil {
 			return err
 		}
@@ -83,6 +83,21 @@ func taskRun(c *cli.Context) error {
 	client := admin.NewClient(c.String("admin"), c.String("password"))
 	defer client.Close()
 	_, err := admin.Post[node.Done](c.Context, client, "/v1/tasks/"+url.PathEscape(c.Args().First())+"/run", nil)
+	return err
+}
+
+func taskAdaptive(c *cli.Context) error {
+	word := c.Args().First()
+	if c.NArg() != 1 || word != "on" && word != "off" {
+		return usagef("adaptive wants on or off")
+	}
+	client := admin.NewClient(c.String("admin"), c.String("password"))
+	defer client.Close()
+	status, err := admin.Post[tasks.AdaptiveStatus](c.Context, client, "/v1/adaptive", node.AdaptiveSwitch{On: word == "on"})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.App.Writer, status.String())
 	return err
 }
 
