@@ -3,6 +3,7 @@ package tasks
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"replicanode/threadpool"
@@ -139,6 +140,16 @@ func (r AdaptiveReason) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (r AdaptiveReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText wrote.
+func (r *AdaptiveReason) UnmarshalText(text []byte) error {
+	i := slices.Index(adaptiveReasonNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("tasks: unknown reason %q", text)
+	}
+	*r = AdaptiveReason(i)
+	return nil
+}
 
 // AdaptiveDecision is one change the controller made.
 type AdaptiveDecision struct {

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -32,6 +33,16 @@ func (l Limit) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText wrote.
+func (l *Limit) UnmarshalText(text []byte) error {
+	i := slices.Index(limitNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("tasks: unknown limit %q", text)
+	}
+	*l = Limit(i)
+	return nil
+}
 
 // Signal is one measurement. The zero Signal is a missing one.
 type Signal struct {
