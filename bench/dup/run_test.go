@@ -1,0 +1,101 @@
+package dup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"replicanode/tasks"
+)
+
+// buildNode builds the node for a test.
+func buildNode(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "replicanode")
+	if out, err := exec.Command("go", "build", "-o", binary, "replicanode/cmd/replicanode").CombinedOutput(); err != nil {
+		t.Fatalf("build the node: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// nodesLeft lists the processes whose command line names dir.
+func nodesLeft(t *testing.T, dir string) (left []string) {
+	t.Helper()
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		if line, err := os.ReadFile(f); err == nil && bytes.Contains(line, []byte(dir)) {
+			left = append(left, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return left
+}
+
+func TestExperiment(t *testing.T) {
+	binary, dir := buildNode(t), t.TempDir()
+	small := Options{
+		Binary: binary, Dir: dir, QPS: []float64{500}, Partitions: 2, Workers: 2, Connections: 2, Keys: 1000,
+		Seconds: 1, AwaySeconds: 0.2, CatchUpSeconds: 5, FailoverSeconds: 0.5,
+	}
+	t.Run("all parts", func(t *testing.T) {
+		o := small
+		o.Policies = []string{"low", "common"}
+		var progress bytes.Buffer
+		rep, err := Run(context.Background(), o, &progress)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, progress.String())
+		}
+		for _, r := range rep.Runs {
+			if r.Writes == 0 || r.WriteErrors != 0 || r.LagMs.Max <= 0 || r.WriteMs.P50 <= 0 || r.LagMs.P50 > r.LagMs.P99 {
+				t.Errorf("%+v", r)
+			}
+			// 1000 keys, and four parts of load.
+			if r.AckedAtFailover < 1000+r.Writes || r.LostAtFailover > r.AckedAtFailover-1000 {
+				t.Errorf("%s: %d of %d lost", r.Policy, r.LostAtFailover, r.AckedAtFailover)
+			}
+			if _, ok := r.TaskWaitMs[string(tasks.LoadPrivateLog)]; !ok {
+				t.Errorf("%s: task waits %v", r.Policy, r.TaskWaitMs)
+			}
+		}
+		if len(rep.Runs) != 2 || rep.Runs[0].CheckpointsDone == 0 || rep.Runs[0].CheckpointsDone != rep.Runs[1].CheckpointsDone {
+			t.Errorf("the maintenance differs: %+v", rep.Runs)
+		}
+		if !strings.Contains(progress.String(), "[8/8] common at 500/s: failover") {
+			t.Errorf("progress:\n%s", progress.String())
+		}
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		o := small
+		o.Policies, o.Seconds = []string{"common"}, 600
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		_, err := Run(ctx, o, cancelAt{"steady", cancel})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	if left := nodesLeft(t, dir); len(left) != 0 {
+		t.Errorf("nodes run on: %v", left)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("folders are left: %v, %v", left, err)
+	}
+}
+
+// cancelAt interrupts the run soon after its progress shows a word.
+type cancelAt struct {
+	word   string
+	cancel func()
+}
+
+func (c cancelAt) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(c.word)) {
+		time.AfterFunc(100*time.Millisecond, c.cancel)
+	}
+	return len(p), nil
+}
