@@ -65,6 +65,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			checkpointCommand(),
 			gcCommand(),
 			replicaCommand(),
+			plogCommand(),
 			benchCommand(),
 		},
 	}
