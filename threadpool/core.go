@@ -115,7 +115,7 @@ func (c *core) admit(cd *code, p Priority) error {
 // submit takes in a new task. The caller has filled e's code, base, run, done, deadline, timeout and slice.
 func (c *core) submit(e *entry, key string, now int64) {
 	c.seq++
-	e.seq, e.submitted, e.since = c.seq, now, now
+	e.seq, e.since = c.seq, now
 	e.code.queued++
 	c.queued[e.base]++
 	e.code.stats[e.base].submitted++
@@ -131,9 +131,7 @@ func (c *core) submit(e *entry, key string, now int64) {
 
 // enqueue puts e, whose state is stateQueued or stateReady, where choose finds it.
 func (c *core) enqueue(e *entry, now int64) {
-	if c.guards.LowShare > 0 {
-		c.accrue(now)
-	}
+	c.accrue(now)
 	q := &e.code.queues[e.base]
 	if q.active < 0 {
 		q.active = len(c.active)
@@ -157,9 +155,7 @@ func (c *core) enqueue(e *entry, now int64) {
 
 // dequeue takes e out of its queue.
 func (c *core) dequeue(e *entry, now int64) {
-	if c.guards.LowShare > 0 {
-		c.accrue(now)
-	}
+	c.accrue(now)
 	q := &e.code.queues[e.base]
 	wasHead := q.head == e
 	q.remove(e)
@@ -244,9 +240,7 @@ func (c *core) take(ch choice, now int64) {
 
 // leave takes the slot from e, which goes on to be parked or finished.
 func (c *core) leave(e *entry, now int64) {
-	if c.guards.LowShare > 0 {
-		c.accrue(now)
-	}
+	c.accrue(now)
 	c.running[e.base]--
 	c.taken--
 	e.code.running--

@@ -1,9 +1,6 @@
 package threadpool
 
-import (
-	"context"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // state is where an entry is in its life.
 type state uint8
@@ -66,36 +63,36 @@ type entry struct {
 	coalesce  bool
 	timedOut  bool
 	byShare   bool
-	attempts  uint32
 	heapIndex int32
 	timerIdx  int32
 	liveIndex int32
 
-	timerAt int64
-	wakeAt  int64
-	// resumedAt is when the slot was last taken; ran is the slot time before that; own is the time in Sleep and Await.
+	run  Func
+	done func(error)
+	ctx  *taskContext
+	turn Turn
+
+	// resumedAt is when the slot was last taken; ran is the slot time before that.
 	resumedAt    int64
 	ran          int64
-	own          int64
 	protectUntil int64
 	deadline     int64
 	timeout      int64
 	slice        int64
-	submitted    int64
-	ticket       float64
+	retry        RetryFunc
+	unhook       func() bool
+	cause        error
+	ctxBuf       taskContext
 
-	run    Func
-	done   func(error)
-	retry  RetryFunc
-	cause  error
-	parks  uint32
-	goid   atomic.Int64
-	wake   chan struct{}
-	ctx    *taskContext
-	ctxBuf taskContext
-	parent context.Context
-	unhook func() bool
-	turn   Turn
+	// What few tasks use.
+	timerAt  int64
+	wakeAt   int64
+	own      int64 // time in Sleep and Await
+	ticket   float64
+	attempts uint32
+	parks    uint32
+	goid     atomic.Int64
+	wake     chan struct{}
 }
 
 // level is the level the entry has apart from aging.
@@ -135,7 +132,7 @@ func (c *core) newEntry() *entry {
 // standard one is left to the garbage collector, so that whoever kept the context never sees another task's.
 func (c *core) recycle(e *entry) {
 	e.state = stateFree
-	e.code, e.key, e.parent, e.run, e.done, e.retry, e.cause, e.unhook = nil, nil, nil, nil, nil, nil, nil, nil
+	e.code, e.key, e.run, e.done, e.retry, e.cause, e.unhook = nil, nil, nil, nil, nil, nil, nil
 	if e.ctx != &e.ctxBuf || e.ctx.used() || c.freeCount >= maxFree {
 		e.ctx = nil
 		return

@@ -112,9 +112,7 @@ func (c *core) relevel(e *entry, base, inherited Priority, now int64) {
 	if e.base == base && e.inherited == inherited {
 		return
 	}
-	if c.guards.LowShare > 0 {
-		c.accrue(now)
-	}
+	c.accrue(now)
 	switch {
 	case e.state == stateQueued || e.state == stateReady:
 		e.aged = c.agedBy(e.since, now)

@@ -137,7 +137,6 @@ func (p *Pool) fill(e *entry, ctx context.Context, t *Task, cd *code, base Prior
 	if !t.Deadline.IsZero() {
 		e.deadline = max(1, int64(t.Deadline.Sub(p.epoch)))
 	}
-	e.parent = ctx
 	if e.ctx == nil {
 		e.ctx = &e.ctxBuf
 		e.turn.pool, e.turn.e = p, e

@@ -17,10 +17,18 @@ const maxShareDebt = 60e9
 
 // accrue brings the credit up to now. Callers do so before they change what is running or in a queue.
 func (c *core) accrue(now int64) {
+	if c.inQueue[Low]+c.running[Low] == 0 || c.guards.LowShare == 0 {
+		c.share.at = now
+		return
+	}
+	c.accrueLow(now)
+}
+
+func (c *core) accrueLow(now int64) {
 	s := &c.share
 	dt := float64(now - s.at)
 	s.at = now
-	if dt <= 0 || c.guards.LowShare == 0 {
+	if dt <= 0 {
 		return
 	}
 	rate, counts := c.shareRate()
@@ -76,9 +84,12 @@ func (c *core) shareDueAt(now int64) int64 {
 // planShare sees to it that advance is called when the share becomes due. Callers do so after they have changed what is
 // running or in a queue, with the credit up to date.
 func (c *core) planShare(now int64) {
-	if c.guards.LowShare == 0 || c.inQueue[Low] == 0 {
-		return
+	if c.inQueue[Low] > 0 && c.guards.LowShare > 0 {
+		c.planLow(now)
 	}
+}
+
+func (c *core) planLow(now int64) {
 	if at := c.shareDueAt(now); at > now || c.urgent.Load()&(1<<High) == 0 {
 		c.wakeBy(at)
 	}

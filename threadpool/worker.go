@@ -10,8 +10,9 @@ import (
 
 // worker is what a goroutine of the supply keeps while it works for the pool.
 type worker struct {
-	goid   int64
-	labels context.Context
+	goid int64
+	// labelled is the code whose profiler labels the goroutine has.
+	labelled *code
 }
 
 // work runs tasks until its slot is taken away or nothing is runnable.
@@ -87,9 +88,9 @@ func (p *Pool) body(e *entry) error {
 
 // enter prepares the goroutine for e.
 func (w *worker) enter(p *Pool, e *entry) {
-	if l := e.code.labels; l != w.labels {
-		pprof.SetGoroutineLabels(l)
-		w.labels = l
+	if w.labelled != e.code && e.code.labels != nil {
+		pprof.SetGoroutineLabels(e.code.labels)
+		w.labelled = e.code
 	}
 	if e.timeout > 0 {
 		if w.goid == 0 {
@@ -100,7 +101,7 @@ func (w *worker) enter(p *Pool, e *entry) {
 }
 
 func (w *worker) clearLabels() {
-	if w.labels != nil {
+	if w.labelled != nil {
 		pprof.SetGoroutineLabels(context.Background())
 	}
 }
@@ -165,7 +166,7 @@ func (p *Pool) tryAgain(e *entry, err error) (next *entry, again bool) {
 	e.cause = nil
 	if old.used() || old.cause != nil {
 		e.ctx = new(taskContext)
-		e.ctx.reset(e.parent, e.code.labels)
+		e.ctx.reset(old.parent, e.code.labels)
 	}
 	p.c.again(e, int64(after), now)
 	next = p.leave(now, true)
