@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,12 +45,15 @@ func TestStateAtDecree(t *testing.T) {
 	defer src.db.Close()
 	src.fill(t, 500, 100)
 	store := NewStore(vfs.NewMem(), "ckpt")
+	keys := slices.Sorted(maps.Keys(src.state(src.applied)))
+	rng := rand.New(rand.NewPCG(3, 4))
 	u := &turn{}
 	u.onYield = func(int) error {
 		if u.yields < 200 {
 			src.write(t, map[string]*cell{
-				fmt.Sprintf("key-%05d", u.yields*5): {value: []byte("later")},
-				fmt.Sprintf("key-%05d", u.yields*7): nil,
+				keys[rng.IntN(len(keys))]:         {value: []byte("later")},
+				keys[rng.IntN(len(keys))] + "new": {value: []byte("new")},
+				keys[rng.IntN(len(keys))]:         nil,
 			})
 		}
 		return nil
@@ -147,6 +152,26 @@ func TestIncrementalIsSmall(t *testing.T) {
 	}
 }
 
+// TestChainsAreBounded checks when a copy may be incremental.
+func TestChainsAreBounded(t *testing.T) {
+	src := newSource(t, 1)
+	defer src.db.Close()
+	store := NewStore(vfs.NewMem(), "ckpt")
+	clock := time.Unix(1_800_000_000, 0)
+	for i, c := range []struct {
+		pause time.Duration
+		depth int
+	}{{0, 0}, {time.Minute, 1}, {time.Minute, 2}, {time.Minute, 0}, {time.Minute, 1}, {2 * time.Hour, 0}, {-time.Minute, 0}, {time.Hour, 1}} {
+		src.fill(t, 5, 10)
+		clock = clock.Add(c.pause)
+		m, err := store.Create(ctx, nil, src, CreateOptions{Incremental: true, MaxAge: time.Hour, MaxDepth: 2, Now: func() time.Time { return clock }})
+		must(t, err)
+		if m.Depth != c.depth {
+			t.Fatalf("copy %d has depth %d, want %d", i, m.Depth, c.depth)
+		}
+	}
+}
+
 // TestSlices checks that hardly anything happens between two yields.
 func TestSlices(t *testing.T) {
 	src := newSource(t, 1)
@@ -237,9 +262,13 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		atLeast int
 	}
 	var crashes []crash
-	promised := 0
+	promised, pruning := 0, false
 	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
-		for _, percent := range []int{0, 50, 100} {
+		percents := []int{0, 50, 100}
+		if pruning {
+			percents = []int{0, 100, 20, 30, 40, 50, 50, 60, 70, 80}
+		}
+		for _, percent := range percents {
 			crashes = append(crashes, crash{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng}), promised})
 		}
 		return nil
@@ -252,7 +281,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		promised++
 		src.fill(t, 5, 200)
 	}
-	promised = 2
+	promised, pruning = 2, true
 	removed, err := store.Prune(ctx, nil, 1, Retention{KeepLast: 2}, time.Now())
 	must(t, err)
 	if len(removed) != 2 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -234,4 +235,59 @@ func FuzzFolderName(f *testing.F) {
 			t.Fatalf("%q parsed as %+v", name, folder)
 		}
 	})
+}
+
+// TestMarkGoesBeforeFiles: that a folder is being deleted is durable before the
+// first of its files goes, so that half a folder can never be brought back.
+func TestMarkGoesBeforeFiles(t *testing.T) {
+	mem := vfs.NewMem()
+	writeFile(t, mem, "dropped/0001-7/db/x", 10)
+	marked, synced, removed := false, false, 0
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		switch op.Kind {
+		case errorfs.OpRename:
+			marked = true
+		case errorfs.OpFileSync:
+			synced = synced || marked && op.Path == "dropped"
+		case errorfs.OpRemove, errorfs.OpRemoveAll:
+			if removed++; !synced {
+				t.Errorf("%s is removed before the mark is synced", op.Path)
+			}
+		}
+		return nil
+	}))
+	r, err := NewReplicas(ReplicasOptions{Dropped: NewDropped(fs, "dropped", "partitions", nil), Runner: noRunner{}})
+	must(t, err)
+	must(t, r.run(&turn{}))
+	if removed < 3 {
+		t.Fatalf("%d removals seen", removed)
+	}
+}
+
+// TestDropSurvivesCrashes: after a crash at any operation the replica is in one
+// place or the other, whole; after Drop has returned it is in its new place.
+func TestDropSurvivesCrashes(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	writeFile(t, mem, "data/partitions/0001/db/x", 10)
+	for _, dir := range []string{"", "data", "data/partitions", "data/partitions/0001", "data/partitions/0001/db"} {
+		must(t, syncDir(mem, dir))
+	}
+	var crashes []*vfs.MemFS
+	crash := func() { crashes = append(crashes, mem.CrashClone(vfs.CrashCloneCfg{})) }
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error { crash(); return nil }))
+	d := NewDropped(fs, "data/dropped", "data/partitions", func() time.Time { return time.Unix(7, 0) })
+	name, err := d.Drop(1, KindDropped)
+	must(t, err)
+	must(t, syncDir(mem, "data/partitions"))
+	crash()
+	for i, after := range crashes {
+		_, old := after.Stat("data/partitions/0001/db/x")
+		_, moved := after.Stat("data/dropped/" + name + "/db/x")
+		if old != nil && moved != nil {
+			t.Fatalf("crash %d of %d lost the replica: %v, %v", i, len(crashes), old, moved)
+		}
+		if i == len(crashes)-1 && (moved != nil || old == nil) {
+			t.Fatalf("after Drop: %v, %v", old, moved)
+		}
+	}
 }
