@@ -105,8 +105,12 @@ func BenchmarkBare(b *testing.B) {
 
 // BenchmarkAppenders has many goroutines append single records and wait: 64 to one log, or one to each of 64 logs.
 func BenchmarkAppenders(b *testing.B) {
-	for _, logs := range []int{1, 64} {
-		b.Run(fmt.Sprintf("appenders=64/logs=%d", logs), func(b *testing.B) {
+	for _, c := range []struct {
+		logs int
+		own  bool // each log syncs by itself
+	}{{1, false}, {64, false}, {64, true}} {
+		b.Run(fmt.Sprintf("appenders=64/logs=%d/own=%v", c.logs, c.own), func(b *testing.B) {
+			logs := c.logs
 			syncer := NewSyncer(SyncerOptions{Workers: benchWorkers()})
 			if err := syncer.Start(b.Context()); err != nil {
 				b.Fatal(err)
@@ -114,7 +118,11 @@ func BenchmarkAppenders(b *testing.B) {
 			b.Cleanup(func() { syncer.stop() })
 			ls := make([]*Log, logs)
 			for i := range ls {
-				ls[i] = benchLog(b, Options{Syncer: syncer, SegmentBytes: 4 << 20})
+				o := Options{Syncer: syncer, SegmentBytes: 4 << 20}
+				if c.own {
+					o.Syncer = nil
+				}
+				ls[i] = benchLog(b, o)
 			}
 			locks := make([]sync.Mutex, logs)
 			waits := make([][]time.Duration, 64)

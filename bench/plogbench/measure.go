@@ -1,0 +1,252 @@
+package plogbench
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"replicanode/plog"
+)
+
+// trimBytes is how much is appended between two trims.
+const trimBytes = 24 << 20
+
+// warmUp is how long appends run before they count: long enough to come to reused space.
+const warmUp = 200 * time.Millisecond
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(time.Minute), 3)
+}
+
+// recordsOf returns a batch of records that differ from each other.
+func recordsOf(size, n int) [][]byte {
+	out := make([][]byte, n)
+	for i := range out {
+		out[i] = make([]byte, size)
+		for j := range out[i] {
+			out[i][j] = byte(i*131 + j)
+		}
+	}
+	return out
+}
+
+// fill in what a phase of d with n calls says.
+func (r *Result) set(d time.Duration, calls uint64, h *hdrhistogram.Histogram, allocs uint64) {
+	r.Records = calls * uint64(r.Batch)
+	r.PerSecond = float64(r.Records) / d.Seconds()
+	r.MBPerSecond = r.PerSecond * float64(r.RecordBytes) / 1e6
+	r.P50, r.P99, r.Max = ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(99)), ms(h.Max())
+	r.Allocs = float64(allocs) / float64(max(r.Records, 1))
+}
+
+func ms(nanoseconds int64) float64 { return float64(nanoseconds) / 1e6 }
+
+func mallocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
+}
+
+// measureAppend has sc.Appenders append to one log.
+func measureAppend(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
+	s, err := f.Open(dir)
+	if err != nil {
+		return sc.Result, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return appendTo(ctx, o, sc, []Subject{s})
+}
+
+// measureLogs has each appender append to a log of its own. The factory named first shares one Syncer.
+func measureLogs(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
+	open := f.Open
+	if f.Name == sc.subjects[0].Name {
+		syncer := plog.NewSyncer(plog.SyncerOptions{})
+		if err := syncer.Start(ctx); err != nil {
+			return sc.Result, err
+		}
+		defer func() { err = errors.Join(err, syncer.Stop(context.WithoutCancel(ctx))) }()
+		open = Ours(syncer).Open
+	}
+	var subjects []Subject
+	defer func() {
+		for _, s := range subjects {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for i := range sc.Logs {
+		s, err := open(dir + string(rune('A'+i/26)) + string(rune('A'+i%26)))
+		if err != nil {
+			return sc.Result, err
+		}
+		subjects = append(subjects, s)
+	}
+	return appendTo(ctx, o, sc, subjects)
+}
+
+// appender is one goroutine's part of an append phase.
+type appender struct {
+	s       Subject
+	records [][]byte
+	h       *hdrhistogram.Histogram
+	calls   uint64
+	err     error
+}
+
+func appendTo(ctx context.Context, o *Options, sc *scenario, subjects []Subject) (Result, error) {
+	as := make([]appender, sc.Appenders)
+	for i := range as {
+		as[i] = appender{s: subjects[i%len(subjects)], records: recordsOf(sc.RecordBytes, sc.Batch)}
+	}
+	var appended atomic.Int64
+	phase := func(d time.Duration) time.Duration {
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i := range as {
+			as[i].h, as[i].calls = newHistogram(), 0
+			wg.Go(func() { as[i].run(ctx, start.Add(d), &appended) })
+		}
+		wg.Wait()
+		return time.Since(start)
+	}
+	phase(warmUp)
+	before := mallocs()
+	took := phase(o.Round)
+	allocs := mallocs() - before
+	r, h, calls := sc.Result, newHistogram(), uint64(0)
+	for i := range as {
+		if as[i].err != nil {
+			return r, as[i].err
+		}
+		h.Merge(as[i].h)
+		calls += as[i].calls
+	}
+	r.set(took, calls, h, allocs)
+	return r, ctx.Err()
+}
+
+func (a *appender) run(ctx context.Context, end time.Time, appended *atomic.Int64) {
+	bytes := int64(len(a.records) * len(a.records[0]))
+	for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
+		if a.err = a.s.Append(a.records); a.err != nil {
+			return
+		}
+		then := time.Now()
+		_ = a.h.RecordValue(then.Sub(now).Nanoseconds())
+		a.calls++
+		if total := appended.Add(bytes); total/trimBytes != (total-bytes)/trimBytes {
+			if a.err = a.s.Trim(); a.err != nil {
+				return
+			}
+		}
+		now = then
+	}
+}
+
+// filled makes a log with bytes of data.
+func filled(ctx context.Context, sc *scenario, f Factory, dir string, bytes int64) (Subject, error) {
+	s, err := f.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	const batch = 256
+	records := recordsOf(sc.RecordBytes, batch)
+	for n := int64(0); n < bytes && err == nil; n += batch * int64(sc.RecordBytes) {
+		if err = s.Fill(records); err == nil {
+			err = ctx.Err()
+		}
+	}
+	if err == nil {
+		err = s.Flush()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func measureReadCached(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
+	s, err := filled(ctx, sc, f, dir, o.ReadBytes)
+	if err != nil {
+		return sc.Result, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return readFor(ctx, sc, o.Round, s.Read)
+}
+
+// readFor repeats read for d, at least once.
+func readFor(ctx context.Context, sc *scenario, d time.Duration, read func() (uint64, error)) (Result, error) {
+	r, h, n := sc.Result, newHistogram(), uint64(0)
+	r.Batch = 1
+	var took time.Duration
+	before := mallocs()
+	for (took < d || n == 0) && ctx.Err() == nil {
+		start := time.Now()
+		m, err := read()
+		if err != nil {
+			return r, err
+		}
+		d := time.Since(start)
+		took += d
+		_ = h.RecordValue(d.Nanoseconds())
+		n += m
+	}
+	r.set(took, n, h, mallocs()-before)
+	return r, ctx.Err()
+}
+
+// measureReadCold reads a log once whose pages were dropped from the cache.
+func measureReadCold(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
+	s, err := filled(ctx, sc, f, dir, o.ReadBytes)
+	if err != nil {
+		return sc.Result, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if raw, ok := s.(*rawReader); ok {
+		n, err := raw.Read()
+		if err != nil {
+			return sc.Result, err
+		}
+		return readFor(ctx, sc, 0, func() (uint64, error) { return n, raw.raw() })
+	}
+	if err := dropCaches(dir); err != nil {
+		return sc.Result, err
+	}
+	return readFor(ctx, sc, 0, s.Read)
+}
+
+// measureOpen opens a large log again and again; p50 is what counts.
+func measureOpen(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (Result, error) {
+	s, err := filled(ctx, sc, f, dir, o.OpenBytes)
+	if err != nil {
+		return sc.Result, err
+	}
+	if err := s.Close(); err != nil {
+		return sc.Result, err
+	}
+	r, h, n := sc.Result, newHistogram(), uint64(0)
+	r.Batch = 1
+	var took time.Duration
+	for (took < o.Round/4 || n == 0) && ctx.Err() == nil {
+		start := time.Now()
+		s, err := f.Open(dir)
+		if err != nil {
+			return r, err
+		}
+		d := time.Since(start)
+		took += d
+		_ = h.RecordValue(d.Nanoseconds())
+		n++
+		if err := s.Close(); err != nil {
+			return r, err
+		}
+	}
+	r.set(took, n, h, 0)
+	r.MBPerSecond = 0
+	return r, ctx.Err()
+}

@@ -1,0 +1,153 @@
+// Package plogbench measures write-ahead logs: ours, the bare disk, and any other that implements Subject.
+//
+// Every append is synced when it returns. All subjects see the same records, the same batches and the same regular
+// trimming, in short alternating rounds, so that a noisy machine is noisy for all; the median round counts.
+//
+// A run needs a folder on the disk that is to be measured and leaves nothing in it.
+package plogbench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Options tune a run. The zero value is usable.
+type Options struct {
+	// Dir is where the logs are made. Empty: the system's folder for temporary files.
+	Dir string
+	// Round is how long one subject is measured at a time. 0: 1 s.
+	Round time.Duration
+	// Rounds is how often. 0: 3.
+	Rounds int
+	// ReadBytes is the size of the logs that are read. 0: 64 MiB.
+	ReadBytes int64
+	// OpenBytes is the size of the log that is opened. 0: 1 GiB.
+	OpenBytes int64
+	// Only limits the run to the scenarios of these names. Empty: all.
+	Only []string
+	// Subjects are measured besides our log and the bare disk.
+	Subjects []Factory
+	// Progress is told what is being measured. Nil: nobody is.
+	Progress func(what string)
+}
+
+// EnsureDefaults fills what is zero.
+func (o *Options) EnsureDefaults() {
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	if o.Round <= 0 {
+		o.Round = time.Second
+	}
+	if o.Rounds <= 0 {
+		o.Rounds = 3
+	}
+	if o.ReadBytes <= 0 {
+		o.ReadBytes = 64 << 20
+	}
+	if o.OpenBytes <= 0 {
+		o.OpenBytes = 1 << 30
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+}
+
+// Result is one line of the table.
+type Result struct {
+	Scenario    string  `json:"scenario"` // append, appenders, logs, read_cached, read_cold, open
+	Subject     string  `json:"subject"`
+	RecordBytes int     `json:"record_bytes"`
+	Batch       int     `json:"batch"`
+	Appenders   int     `json:"appenders"`
+	Logs        int     `json:"logs"`
+	Records     uint64  `json:"records"` // of the median round
+	PerSecond   float64 `json:"records_per_second"`
+	MBPerSecond float64 `json:"mb_per_second"` // of data, 10^6 bytes
+	P50         float64 `json:"p50_ms"`        // of one call
+	P99         float64 `json:"p99_ms"`
+	Max         float64 `json:"max_ms"`
+	Allocs      float64 `json:"allocs_per_record"`
+}
+
+// String formats r for a terminal.
+func (r Result) String() string {
+	return fmt.Sprintf("%-12s %-12s %5d B  batch %3d  %2d appenders  %2d logs  %12.0f records/s  %8.1f MB/s  p50 %8.3f ms  p99 %8.3f ms  %5.2f allocs",
+		r.Scenario, r.Subject, r.RecordBytes, r.Batch, r.Appenders, r.Logs, r.PerSecond, r.MBPerSecond, r.P50, r.P99, r.Allocs)
+}
+
+// scenario is one thing to measure.
+type scenario struct {
+	Result
+	subjects []Factory
+	measure  func(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (Result, error)
+}
+
+// Run measures everything and returns the results in a fixed order. It ends early when ctx does.
+func Run(ctx context.Context, o Options) ([]Result, error) {
+	o.EnsureDefaults()
+	var out []Result
+	for _, sc := range scenarios(&o) {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, sc.Scenario) {
+			continue
+		}
+		rounds := make([][]Result, len(sc.subjects))
+		for round := range o.Rounds {
+			for i, f := range sc.subjects {
+				o.Progress(fmt.Sprintf("%s %s, %d bytes, batch %d, round %d of %d", sc.Scenario, f.Name, sc.RecordBytes, sc.Batch, round+1, o.Rounds))
+				r, err := once(ctx, &o, &sc, f)
+				if err != nil {
+					return out, fmt.Errorf("measure %s of %s: %w", sc.Scenario, f.Name, err)
+				}
+				rounds[i] = append(rounds[i], r)
+			}
+		}
+		for _, rs := range rounds {
+			slices.SortFunc(rs, func(a, b Result) int { return int(a.PerSecond - b.PerSecond) })
+			out = append(out, rs[len(rs)/2])
+		}
+	}
+	return out, nil
+}
+
+func once(ctx context.Context, o *Options, sc *scenario, f Factory) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	dir, err := os.MkdirTemp(o.Dir, "plogbench-")
+	if err != nil {
+		return Result{}, fmt.Errorf("make a folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
+	r.Subject = f.Name
+	return r, err
+}
+
+func scenarios(o *Options) []scenario {
+	ours := Ours(nil)
+	logs := append([]Factory{ours}, o.Subjects...)
+	var out []scenario
+	for _, size := range []int{100, 1024} {
+		for _, batch := range []int{1, 64} {
+			out = append(out, scenario{measure: measureAppend, subjects: append([]Factory{bareAppend()}, logs...),
+				Result: Result{Scenario: "append", RecordBytes: size, Batch: batch, Appenders: 1, Logs: 1}})
+		}
+	}
+	out = append(out,
+		scenario{measure: measureAppend, subjects: logs,
+			Result: Result{Scenario: "appenders", RecordBytes: 100, Batch: 1, Appenders: 64, Logs: 1}},
+		scenario{measure: measureLogs, subjects: []Factory{ours, {Name: "each by itself", Open: ours.Open}},
+			Result: Result{Scenario: "logs", RecordBytes: 100, Batch: 1, Appenders: 64, Logs: 64}})
+	for _, size := range []int{100, 1024} {
+		out = append(out, scenario{measure: measureReadCached, subjects: logs, Result: Result{Scenario: "read_cached", RecordBytes: size, Logs: 1}})
+	}
+	return append(out,
+		scenario{measure: measureReadCold, subjects: append([]Factory{bareRead(ours)}, logs...),
+			Result: Result{Scenario: "read_cold", RecordBytes: 1024, Logs: 1}},
+		scenario{measure: measureOpen, subjects: []Factory{ours}, Result: Result{Scenario: "open", RecordBytes: 1024, Logs: 1}})
+}
