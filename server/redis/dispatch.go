@@ -119,17 +119,16 @@ func (c *conn) runOne(cmd *command, args [][]byte) {
 	switch {
 	case cmd.write != nil:
 		c.reserve(o)
-		c.propose(o, p)
+		c.proposeOrFail(o, p)
 		c.queue = append(c.queue, o)
 	case cmd.read != nil && c.isDirty(p):
 		// The read must see this connection's writes before it, which are not applied yet. Executed behind them it does, without a
 		// wait for each.
 		c.reserve(o)
-		if c.propose(o, p); o.err == nil {
+		if c.propose(o, p) == nil {
 			c.queue = append(c.queue, o)
 			return
 		}
-		o.err = nil
 		c.wait()
 		c.readNow(o, p)
 	default:
@@ -194,7 +193,7 @@ func (c *conn) runMany(cmd *command, args [][]byte) {
 	c.split(o)
 	if cmd.write != nil {
 		for _, part := range o.parts {
-			c.propose(part, part.partition)
+			c.proposeOrFail(part, part.partition)
 		}
 		c.queue = append(c.queue, o)
 		return
@@ -246,8 +245,16 @@ func (c *conn) isDirty(p int) bool {
 	return c.dirtied && c.dirty[p/64]&(1<<(p%64)) != 0
 }
 
+// proposeOrFail proposes an op; when that is refused, the reply is the refusal.
+func (c *conn) proposeOrFail(o *Op, p int) {
+	if err := c.propose(o, p); err != nil {
+		o.err = err
+	}
+}
+
 // propose hands an op to its partition. While the partition's queue is full it waits, so that a client is slowed down rather than refused.
-func (c *conn) propose(o *Op, p int) {
+// Without an error the op is the partition's, until it is finished.
+func (c *conn) propose(o *Op, p int) error {
 	o.start, o.limit = 0, c.server.opts.MaxReplyBytes
 	if c.dirty == nil {
 		c.dirty = make([]uint64, (c.server.opts.Store.Partitions()+63)/64)
@@ -261,12 +268,11 @@ func (c *conn) propose(o *Op, p int) {
 			err = c.proposeAgain(part, o)
 		}
 	}
-	if err != nil {
-		o.err = err
-		return
+	if err == nil {
+		c.dirtied = true
+		c.dirty[p/64] |= 1 << (p % 64)
 	}
-	c.dirtied = true
-	c.dirty[p/64] |= 1 << (p % 64)
+	return err
 }
 
 // proposeAgain repeats Propose until there is room or BusyTimeout is over.

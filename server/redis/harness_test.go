@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,6 +160,11 @@ func (c *rawClient) expectEnd() {
 	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
 		c.t.Fatal("the connection is still open")
 	}
+}
+
+func sorted(list []string) []string {
+	sort.Strings(list)
+	return list
 }
 
 func readReply(r *bufio.Reader) (string, error) {

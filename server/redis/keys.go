@@ -66,7 +66,7 @@ func prepareExpire(o *Op) string {
 	if !ok {
 		return errNotInteger
 	}
-	if o.number, ok = expireTime(n, o.cmd.name == "expire"); !ok {
+	if o.number, ok = expireTime(n, o.cmd.name == "expire", false); !ok {
 		return "ERR invalid expire time in '" + o.cmd.name + "' command"
 	}
 	o.options |= optExpire
@@ -335,7 +335,7 @@ func (c *conn) flushPartition(p int) error {
 		for i := range f.keys {
 			o.keys = append(o.keys, i)
 		}
-		c.propose(o, p)
+		c.proposeOrFail(o, p)
 		c.wait()
 		err := o.err
 		c.recycle(o)

@@ -123,6 +123,11 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	select {
+	case <-done:
+		return nil
+	default:
+	}
 	s.cancel()
 	s.mu.Lock()
 	open := len(s.conns)

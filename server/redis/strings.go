@@ -1,7 +1,10 @@
 package redis
 
 import (
+	"bytes"
+	"math"
 	"strconv"
+	"time"
 
 	"replicanode/replica"
 	"replicanode/server/resp"
@@ -68,68 +71,60 @@ func strlen(r Reader, o *Op) error {
 	return nil
 }
 
-// maxTime is the latest time a key may expire at: what fits into a signed number of milliseconds with room to add to.
-const maxTime = 1 << 61
-
-// expireTime checks a time to live or to expire at and turns it into milliseconds.
-func expireTime(n int64, seconds bool) (ms int64, ok bool) {
+// expireTime turns a time, to live or to expire at, into milliseconds, and refuses one that is too far from now to be represented.
+func expireTime(n int64, seconds, absolute bool) (ms int64, ok bool) {
 	if seconds {
-		if n > maxTime/1000 || n < -maxTime/1000 {
+		if n > math.MaxInt64/1000 || n < math.MinInt64/1000 {
 			return 0, false
 		}
 		n *= 1000
 	}
-	return n, n <= maxTime && n >= -maxTime
+	return n, absolute || n <= math.MaxInt64-time.Now().UnixMilli()
 }
 
 // deadline is when a key expires that a command gave a time to; 0 without one. It is in the past for a time that is.
 func (o *Op) deadline(now uint64) uint64 {
-	switch {
+	switch at, fits := add(int64(now), o.number); {
 	case o.options&optExpire == 0:
 		return 0
 	case o.options&optAbsolute != 0:
 		return uint64(max(o.number, 1))
+	case !fits:
+		return math.MaxInt64
+	default:
+		return uint64(max(at, 1))
 	}
-	return uint64(max(int64(now)+o.number, 1))
 }
 
-// prepareSet parses SET key value [NX|XX] [GET] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL].
+// prepareSet parses SET key value [NX|XX] [GET] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL]. A word may come twice, as in Redis.
 func prepareSet(o *Op) string {
-	var until []byte
-	seconds := false
+	var unit, until []byte
 	for i := 3; i < len(o.args); i++ {
-		var opt options
 		switch arg := o.args[i]; {
 		case is(arg, "NX") && o.options&optXX == 0:
-			opt = optNX
+			o.options |= optNX
 		case is(arg, "XX") && o.options&optNX == 0:
-			opt = optXX
+			o.options |= optXX
 		case is(arg, "GET"):
-			opt = optGet
-		case is(arg, "KEEPTTL") && o.options&optExpire == 0:
-			opt = optKeepTTL
-		case is(arg, "EX"):
-			opt, seconds = optExpire, true
-		case is(arg, "PX"):
-			opt = optExpire
-		case is(arg, "EXAT"):
-			opt, seconds = optExpire|optAbsolute, true
-		case is(arg, "PXAT"):
-			opt = optExpire | optAbsolute
-		default:
-			return errSyntax
-		}
-		if opt&optExpire != 0 {
-			if o.options&(optKeepTTL|optExpire) != 0 || i+1 == len(o.args) {
+			o.options |= optGet
+		case is(arg, "KEEPTTL") && unit == nil:
+			o.options |= optKeepTTL
+		case (is(arg, "EX") || is(arg, "PX") || is(arg, "EXAT") || is(arg, "PXAT")) && o.options&optKeepTTL == 0 && i+1 < len(o.args):
+			if unit != nil && !bytes.EqualFold(unit, arg) {
 				return errSyntax
 			}
 			i++
-			until = o.args[i]
+			unit, until = arg, o.args[i]
+		default:
+			return errSyntax
 		}
-		o.options |= opt
 	}
-	if until != nil {
-		if text := o.positiveTime(until, seconds); text != "" {
+	if unit != nil {
+		o.options |= optExpire
+		if len(unit) == len("EXAT") {
+			o.options |= optAbsolute
+		}
+		if text := o.positiveTime(until, unit[0]|0x20 == 'e', o.options&optAbsolute != 0); text != "" {
 			return text
 		}
 	}
@@ -137,12 +132,12 @@ func prepareSet(o *Op) string {
 }
 
 // positiveTime parses the time of SET and SETEX into number.
-func (o *Op) positiveTime(arg []byte, seconds bool) string {
+func (o *Op) positiveTime(arg []byte, seconds, absolute bool) string {
 	n, ok := parseInt(arg)
 	if !ok {
 		return errNotInteger
 	}
-	if o.number, ok = expireTime(n, seconds); !ok || n <= 0 {
+	if o.number, ok = expireTime(n, seconds, absolute); !ok || n <= 0 {
 		return "ERR invalid expire time in '" + o.cmd.name + "' command"
 	}
 	return ""
@@ -215,7 +210,7 @@ func setnx(tx Tx, o *Op) error {
 
 func prepareSetex(o *Op) string {
 	o.options = optExpire
-	if text := o.positiveTime(o.args[2], o.cmd.name == "setex"); text != "" {
+	if text := o.positiveTime(o.args[2], o.cmd.name == "setex", false); text != "" {
 		return text
 	}
 	return o.checkKey(o.key())

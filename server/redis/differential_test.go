@@ -1,0 +1,207 @@
+package redis
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// startRedis runs a stock Redis for the test and returns its address; it skips the test where there is none.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("no redis-server in PATH")
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	_ = free.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	log, err := os.Create(filepath.Join(t.TempDir(), "redis.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	waitFor(t, func() bool {
+		nc, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			_ = nc.Close()
+		}
+		return err == nil
+	})
+	return addr
+}
+
+// drawCommand makes a command about a few keys and fields. Times to live are long, so that no clock decides a reply.
+func drawCommand(t *rapid.T) []string {
+	pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
+	key := func() string { return pick("key", "a", "b", "c", "{a}x", "h", "hh") }
+	field := func() string { return pick("field", "f", "g", "h", "") }
+	value := func() string {
+		return pick("value", "", "1", "-7", "007", "9223372036854775807", "-9223372036854775808", "abc", "\r\n\x00", " 1", "3.5")
+	}
+	number := func() string {
+		return pick("number", "1", "-1", "0", "100", "9223372036854775807", "-9223372036854775808", "x", "+1", "1.0")
+	}
+	ttl := func() string {
+		return pick("ttl", "100000", "200000", "-1", "0", "9223372036854775807", "-9223372036854775808", "x", "10000000000000")
+	}
+	many := func(n int, f func() string) (list []string) {
+		for range rapid.IntRange(0, n).Draw(t, "n") {
+			list = append(list, f())
+		}
+		return list
+	}
+	setWord := func() string {
+		return pick("option", "NX", "XX", "GET", "KEEPTTL", "EX 100000", "PX 200000000", "EXAT 1", "EXAT 99999999999", "PXAT 1", "EX", "EX 0", "PX x", "FOO", "nx", "get")
+	}
+	expireWord := func() string { return pick("condition", "NX", "XX", "GT", "LT", "gt", "FOO") }
+	command := pick("command", "GET", "SET", "SETNX", "SETEX", "PSETEX", "GETDEL", "MGET", "MSET", "DEL", "UNLINK", "EXISTS", "EXPIRE", "PEXPIRE", "TTL", "PTTL",
+		"PERSIST", "INCR", "INCRBY", "DECR", "DECRBY", "APPEND", "STRLEN", "TYPE", "HSET", "HMSET", "HGET", "HMGET", "HDEL", "HGETALL", "HLEN",
+		"HEXISTS", "HKEYS", "HVALS", "HINCRBY", "HSETNX", "PING", "ECHO", "SELECT", "nosuch")
+	words := []string{command}
+	switch command {
+	case "SET":
+		words = append(words, key(), value())
+		for _, w := range many(3, setWord) {
+			words = append(words, strings.Fields(w)...)
+		}
+	case "SETNX", "APPEND":
+		words = append(words, key(), value())
+	case "SETEX", "PSETEX":
+		words = append(words, key(), ttl(), value())
+	case "MGET", "DEL", "UNLINK", "EXISTS":
+		words = append(words, many(4, key)...)
+	case "MSET":
+		for range rapid.IntRange(0, 3).Draw(t, "n") {
+			words = append(words, key(), value())
+		}
+		words = append(words, many(1, key)...)
+	case "EXPIRE", "PEXPIRE":
+		words = append(words, key(), ttl())
+		words = append(words, many(2, expireWord)...)
+	case "INCRBY", "DECRBY":
+		words = append(words, key(), number())
+	case "HSET", "HMSET":
+		words = append(words, key())
+		for range rapid.IntRange(0, 3).Draw(t, "n") {
+			words = append(words, field(), value())
+		}
+		words = append(words, many(1, field)...)
+	case "HGET", "HEXISTS":
+		words = append(words, key(), field())
+	case "HMGET", "HDEL":
+		words = append(words, key())
+		words = append(words, many(3, field)...)
+	case "HINCRBY":
+		words = append(words, key(), field(), number())
+	case "HSETNX":
+		words = append(words, key(), field(), value())
+	case "PING", "ECHO":
+		words = append(words, many(2, value)...)
+	case "nosuch":
+		words = append(words, many(2, key)...)
+	case "SELECT":
+		words = append(words, pick("database", "0", "x", "100"))
+	default:
+		words = append(words, key())
+	}
+	return words
+}
+
+var inQuotes = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// normal is a reply without what the two servers may differ in: the order of a hash's fields.
+func normal(command, reply string) string {
+	switch strings.ToUpper(command) {
+	case "HGETALL", "HKEYS", "HVALS":
+		parts := inQuotes.FindAllString(reply, -1)
+		if command == "HGETALL" {
+			var pairs []string
+			for i := 0; i+1 < len(parts); i += 2 {
+				pairs = append(pairs, parts[i]+"="+parts[i+1])
+			}
+			parts = pairs
+		}
+		if len(parts) > 0 {
+			return fmt.Sprint(sorted(parts))
+		}
+	}
+	return reply
+}
+
+// same compares two replies; times to live may differ by what passes between two commands.
+func same(command, got, want string) bool {
+	a, errA := strconv.Atoi(strings.TrimPrefix(got, ":"))
+	b, errB := strconv.Atoi(strings.TrimPrefix(want, ":"))
+	switch {
+	case errA != nil || errB != nil || a < 10 || b < 10:
+	case command == "TTL":
+		return max(a-b, b-a) <= 20
+	case command == "PTTL":
+		return max(a-b, b-a) <= 20_000
+	}
+	return normal(command, got) == normal(command, want)
+}
+
+// differential sends the same random commands, in random pipelines, to two servers and compares the replies.
+func differential(t *testing.T, ours, redis string) {
+	outer := t
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := dialRaw(outer, ours), dialRaw(outer, redis)
+		defer a.nc.Close()
+		defer b.nc.Close()
+		v3 := rapid.Bool().Draw(t, "version 3")
+		for _, c := range []*rawClient{a, b} {
+			if c.do("FLUSHALL") != "OK" {
+				t.Fatal("cannot begin")
+			}
+			if v3 {
+				c.do("HELLO", "3")
+			} else {
+				c.do("HELLO", "2")
+			}
+		}
+		for range rapid.IntRange(1, 20).Draw(t, "pipelines") {
+			var commands [][]string
+			for range rapid.IntRange(1, 12).Draw(t, "commands") {
+				commands = append(commands, drawCommand(t))
+			}
+			for _, words := range commands {
+				a.send(words...)
+				b.send(words...)
+			}
+			for _, words := range commands {
+				if got, want := a.read(), b.read(); !same(words[0], got, want) {
+					t.Fatalf("%q\n got %s\nwant %s", words, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestSameAsRedis(t *testing.T) {
+	redis := startRedis(t)
+	differential(t, serve(t, Options{}).s.Addr().String(), redis)
+}
