@@ -39,9 +39,10 @@ func (n *node) lag(ctx context.Context) (lagSample, error) {
 		Lag struct {
 			Seconds float64 `json:"seconds"`
 			Decrees uint64  `json:"decrees"`
+			Bytes   uint64  `json:"bytes"`
 		} `json:"lag"`
 	}](ctx, n.client, "/v1/duplications/"+n.remote+"/lag")
-	return lagSample{worst: seconds(answer.Lag.Seconds), decrees: answer.Lag.Decrees}, err
+	return lagSample{worst: seconds(answer.Lag.Seconds), decrees: answer.Lag.Decrees, bytes: answer.Lag.Bytes}, err
 }
 
 // shipping says whether every partition has an open stream to the remote.

@@ -126,7 +126,7 @@ func TestAdminAnswersAreRead(t *testing.T) {
 			"replicanode_gc_replica_deleted_bytes_total{disk=\"a\"} 100\nreplicanode_gc_replica_deleted_bytes_total{disk=\"b\"} 1\nreplicanode_plog_read_bytes_total 9\n",
 	})
 	ctx := context.Background()
-	if s, err := n.lag(ctx); err != nil || s != (lagSample{worst: 12500 * time.Microsecond, decrees: 7}) {
+	if s, err := n.lag(ctx); err != nil || s != (lagSample{worst: 12500 * time.Microsecond, decrees: 7, bytes: 100}) {
 		t.Errorf("lag %+v, %v", s, err)
 	}
 	if ok, err := n.shipping(ctx); ok || err != nil {
@@ -187,10 +187,11 @@ func TestSamplerWeighsLateAnswers(t *testing.T) {
 		})
 		defer s.stop()
 		time.Sleep(4*time.Second + lagInterval/2)
-		lag, backlog, err := s.take()
-		if err != nil || backlog != 1000 {
-			t.Errorf("backlog %d, %v", backlog, err)
+		seen, err := s.take()
+		if err != nil || seen.decrees != 1000 {
+			t.Errorf("backlog %d, %v", seen.decrees, err)
 		}
+		lag := seen.lag
 		// 1 s at 1 ms, then 1 s at 1 s, then 1 s without an answer and 1 s at 500 ms.
 		if n := lag.TotalCount(); n < 198 || n > 202 {
 			t.Errorf("%d samples stand for 4 s, want 200", n)

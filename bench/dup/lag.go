@@ -17,6 +17,7 @@ const lagInterval = 20 * time.Millisecond
 type lagSample struct {
 	worst   time.Duration // of the partition that is furthest behind
 	decrees uint64        // of all partitions together
+	bytes   uint64        // likewise
 }
 
 // sampler asks for the lag at a fixed pace and keeps its distribution over time.
@@ -25,14 +26,20 @@ type sampler struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu         sync.Mutex
-	lag        *hdrhistogram.Histogram
-	backlogMax uint64
-	err        error // of the last question that was not answered
+	mu   sync.Mutex
+	seen lagWindow
+	err  error // of the last question that was not answered
+}
+
+// lagWindow is what was sampled in a window of time.
+type lagWindow struct {
+	lag     *hdrhistogram.Histogram // of the worst partition
+	decrees uint64                  // the most that the backup lacked
+	bytes   uint64                  // likewise
 }
 
 func startSampler(ctx context.Context, ask func(context.Context) (lagSample, error)) *sampler {
-	s := &sampler{ask: ask, lag: load.NewHistogram()}
+	s := &sampler{ask: ask, seen: lagWindow{lag: load.NewHistogram()}}
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.wg.Go(func() { s.run(ctx) })
 	return s
@@ -58,8 +65,9 @@ func (s *sampler) run(ctx context.Context) {
 		s.mu.Lock()
 		if s.err = err; err == nil {
 			weight := max(1, int64((now.Sub(last)+lagInterval/2)/lagInterval))
-			load.Record(s.lag, sample.worst, weight)
-			s.backlogMax = max(s.backlogMax, sample.decrees)
+			load.Record(s.seen.lag, sample.worst, weight)
+			s.seen.decrees = max(s.seen.decrees, sample.decrees)
+			s.seen.bytes = max(s.seen.bytes, sample.bytes)
 			last = now
 		}
 		s.mu.Unlock()
@@ -67,12 +75,12 @@ func (s *sampler) run(ctx context.Context) {
 }
 
 // take returns what was sampled since the last take and starts anew.
-func (s *sampler) take() (lag *hdrhistogram.Histogram, backlogMax uint64, err error) {
+func (s *sampler) take() (lagWindow, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lag, backlogMax = s.lag, s.backlogMax
-	s.lag, s.backlogMax = load.NewHistogram(), 0
-	return lag, backlogMax, s.err
+	seen := s.seen
+	s.seen = lagWindow{lag: load.NewHistogram()}
+	return seen, s.err
 }
 
 func (s *sampler) stop() {

@@ -20,11 +20,12 @@ type Options struct {
 	Policies []string `json:"policies"`
 	// Partitions of both nodes, 1 to 1024. Default 8.
 	Partitions int `json:"partitions"`
-	// Workers is the number of slots of the nodes' long pools, 1 to 4096. Default 4.
+	// Workers is the number of slots of the nodes' long pools, 1 to 4096. Default 2: few enough that the checkpoints which a node
+	// makes at once can fill them, whatever the machine.
 	Workers int `json:"workers"`
 	// Connections share the load, 1 to 4096. Default 16.
 	Connections int `json:"connections"`
-	// Keys is the size of the data set, which is written before each run, 1,000 to 100 million. Default 100,000.
+	// Keys is the size of the data set, which is written before each run, 1,000 to 100 million. Default 200,000.
 	Keys uint32 `json:"keys"`
 	// ValueSize is the size of a value in bytes, 16 to 1 MiB. Default 256.
 	ValueSize int `json:"value_size"`
@@ -56,9 +57,9 @@ func (o *Options) EnsureDefaults() {
 		}
 	}
 	setDefault(&o.Partitions, 8)
-	setDefault(&o.Workers, 4)
+	setDefault(&o.Workers, 2)
 	setDefault(&o.Connections, 16)
-	setDefault(&o.Keys, 100_000)
+	setDefault(&o.Keys, 200_000)
 	setDefault(&o.ValueSize, 256)
 	setDefault(&o.Seconds, 8)
 	setDefault(&o.AwaySeconds, 2)

@@ -16,10 +16,11 @@ type Result struct {
 	QPS    float64 `json:"qps"`
 
 	// The steady part.
-	LagMs      report.Quantiles            `json:"lag_ms"`
-	BacklogMax uint64                      `json:"backlog_max"`
-	WriteMs    report.Quantiles            `json:"write_ms"`
-	TaskWaitMs map[string]report.Quantiles `json:"task_wait_ms"`
+	LagMs           report.Quantiles            `json:"lag_ms"`
+	BacklogMax      uint64                      `json:"backlog_max"` // decrees of all partitions; a decree may hold many writes
+	BacklogBytesMax uint64                      `json:"backlog_bytes_max"`
+	WriteMs         report.Quantiles            `json:"write_ms"`
+	TaskWaitMs      map[string]report.Quantiles `json:"task_wait_ms"`
 	// Writes were acknowledged, WriteErrors were not; SendDelayMs is how late the load generator itself was.
 	Writes      uint64           `json:"writes"`
 	WriteErrors uint64           `json:"write_errors"`
@@ -56,14 +57,14 @@ type Config struct {
 
 // Write prints the table.
 func (r Report) Write(w io.Writer) error {
-	t := report.NewTable("qps", "policy", "lag p50 ms", "lag p99 ms", "lag max ms", "backlog", "write p50 ms", "write p99 ms", "write max ms",
+	t := report.NewTable("qps", "policy", "lag p50 ms", "lag p99 ms", "lag max ms", "backlog max", "write p50 ms", "write p99 ms", "write max ms",
 		"catch-up s", "lost at failover", "checkpoints", "gc", "load wait p99 ms")
 	for _, run := range r.Runs {
 		catchup := fmt.Sprintf(">%g", r.Config.CatchUpSeconds)
 		if run.CatchupS != nil {
 			catchup = fmt.Sprintf("%.2f", *run.CatchupS)
 		}
-		t.Row(run.QPS, run.Policy, report.Millis(run.LagMs.P50), report.Millis(run.LagMs.P99), report.Millis(run.LagMs.Max), run.BacklogMax,
+		t.Row(run.QPS, run.Policy, report.Millis(run.LagMs.P50), report.Millis(run.LagMs.P99), report.Millis(run.LagMs.Max), report.Bytes(run.BacklogBytesMax),
 			report.Millis(run.WriteMs.P50), report.Millis(run.WriteMs.P99), report.Millis(run.WriteMs.Max),
 			catchup, run.LostAtFailover, run.CheckpointsDone, report.Bytes(run.GCBytes),
 			report.Millis(run.TaskWaitMs[string(tasks.LoadPrivateLog)].P99))

@@ -28,6 +28,10 @@ const (
 	backupCluster   = 2
 	remoteName      = "backup"
 	checkpointsKept = 1
+
+	// Small segments and memtables let a run of seconds flush databases and collect logs, which takes a node minutes.
+	segmentBytes  = 1 << 20
+	memtableBytes = 8 << 20
 )
 
 // experiment is one policy at one rate, from fresh folders to the death of the primary.
@@ -75,6 +79,7 @@ func (e *experiment) run(ctx context.Context) (cycles []int, err error) {
 func (e *experiment) start(ctx context.Context) error {
 	args := append(e.policy.args(e.opts.Workers),
 		"--partitions", strconv.Itoa(e.opts.Partitions), "--dup-tail-bytes", strconv.FormatInt(e.opts.TailBytes, 10),
+		"--segment-bytes", strconv.Itoa(segmentBytes), "--memtable-bytes", strconv.Itoa(memtableBytes),
 		"--checkpoint-period", "0", "--checkpoint-keep", strconv.Itoa(checkpointsKept), "--log-level", "warn")
 	if e.opts.BatchBytes > 0 {
 		args = append(args, "--dup-batch-bytes", strconv.FormatInt(e.opts.BatchBytes, 10))
@@ -136,18 +141,18 @@ func (e *experiment) steady(ctx context.Context) (cycles []int, err error) {
 		return nil, err
 	}
 	writes.Take()
-	if _, _, err := sampler.take(); err != nil {
+	if _, err := sampler.take(); err != nil {
 		return nil, err
 	}
 	if err := e.sleep(ctx, seconds(e.opts.Seconds)); err != nil {
 		return nil, err
 	}
 	stats := writes.Take()
-	lag, backlog, err := sampler.take()
+	behind, err := sampler.take()
 	if err != nil {
 		return nil, err
 	}
-	e.result.LagMs, e.result.BacklogMax = report.QuantilesOf(lag), backlog
+	e.result.LagMs, e.result.BacklogMax, e.result.BacklogBytesMax = report.QuantilesOf(behind.lag), behind.decrees, behind.bytes
 	e.result.WriteMs, e.result.SendDelayMs = report.QuantilesOf(stats.Writes), report.QuantilesOf(stats.SendDelay)
 	e.result.Writes, e.result.WriteErrors = stats.Requests(), stats.Errors
 	if e.result.TaskWaitMs, err = e.admin.waits(ctx); err != nil {
