@@ -77,6 +77,7 @@ func TestChains(t *testing.T) {
 		size := rapid.SampledFrom([]int{0, 1, 50, 3000, 200_000})
 		clock := time.Unix(1_800_000_000, 0)
 		var made []*Manifest
+		changed := false // the store, since it was last checked
 		t.Repeat(map[string]func(*rapid.T){
 			"write": func(t *rapid.T) {
 				changes := make(map[string]*cell)
@@ -95,7 +96,7 @@ func TestChains(t *testing.T) {
 				src.write(t, changes)
 			},
 			"checkpoint": func(t *rapid.T) {
-				clock = clock.Add(time.Hour)
+				clock, changed = clock.Add(time.Hour), true
 				m, err := store.Create(ctx, nil, src, CreateOptions{
 					ChunkBytes: 4 << 10, Incremental: rapid.Bool().Draw(t, "incremental"), MaxAge: 90 * time.Minute, MaxDepth: 3,
 					Now: func() time.Time { return clock },
@@ -113,10 +114,15 @@ func TestChains(t *testing.T) {
 				made = append(made, m)
 			},
 			"prune": func(t *rapid.T) {
+				changed = true
 				_, err := store.Prune(ctx, nil, 3, Retention{KeepLast: rapid.IntRange(1, 3).Draw(t, "keep")}, clock)
 				must(t, err)
 			},
 			"": func(t *rapid.T) {
+				if !changed {
+					return
+				}
+				changed = false
 				infos, err := store.List(3)
 				must(t, err)
 				if len(made) > 0 && (len(infos) == 0 || infos[len(infos)-1].Decree != made[len(made)-1].Decree) {
@@ -264,6 +270,9 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	var crashes []crash
 	promised, pruning := 0, false
 	injector := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			return nil // nothing has changed since the operation before
+		}
 		percents := []int{0, 50, 100}
 		if pruning {
 			percents = []int{0, 100, 20, 30, 40, 50, 50, 60, 70, 80}
@@ -287,7 +296,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	if len(removed) != 2 {
 		t.Fatalf("removed %v", removed)
 	}
-	if len(crashes) < 100 {
+	if len(crashes) < 60 {
 		t.Fatalf("only %d crashes", len(crashes))
 	}
 	for i, c := range crashes {
