@@ -1,0 +1,55 @@
+// Command plog measures the private log beside the log libraries an engineer would otherwise pick: hashicorp/raft-wal,
+// tidwall/wal and etcd's wal. Same records, same batches, every append synced.
+//
+//	go run ./plog [--dir DIR] [--round 1s] [--rounds 3] [--only append,appenders] [--json FILE]
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"replicanode/bench/plogbench"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "plog peers:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var o plogbench.Options
+	flag.StringVar(&o.Dir, "dir", "", "folder on the disk to measure (default: the system's temporary folder)")
+	flag.DurationVar(&o.Round, "round", time.Second, "how long one log is measured at a time")
+	flag.IntVar(&o.Rounds, "rounds", 3, "how often; the median counts")
+	only := flag.String("only", "", "scenarios, separated by commas: append, appenders, logs, read_cached, read_cold, open (default: all)")
+	file := flag.String("json", "", "write the results to this file too")
+	flag.Parse()
+	if *only != "" {
+		o.Only = strings.Split(*only, ",")
+	}
+	o.Subjects = []plogbench.Factory{raftWAL(), tidwall(), etcdWAL()}
+	o.Progress = func(what string) { fmt.Fprintf(os.Stderr, "\r\x1b[K%s", what) }
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	results, err := plogbench.Run(ctx, o)
+	fmt.Fprint(os.Stderr, "\r\x1b[K")
+	for _, r := range results {
+		fmt.Println(r)
+	}
+	if err != nil || *file == "" {
+		return err
+	}
+	b, err := json.MarshalIndent(map[string]any{"runs": results}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*file, append(b, '\n'), 0o644)
+}
