@@ -181,6 +181,8 @@ func (p *Partition) write(ev *evaluator, last *raftpb.Entry) error {
 // settle tells everybody who waits for what has just been applied.
 func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
 	a := &ev.applier
+	p.noteProgress(a)
+	p.publish(a)
 	for _, pr := range ev.inflight[:a.matched] {
 		p.finishAll(pr.commands, nil)
 		ev.recycle(pr)
@@ -194,8 +196,6 @@ func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
 	clear(a.foreign)
 	a.foreign = a.foreign[:0]
 
-	p.noteProgress(a)
-	p.publish(a)
 	var responses []*raftpb.Message
 	for i := range a.queued {
 		responses = append(responses, a.queued[i].responses...)
