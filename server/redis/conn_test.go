@@ -466,7 +466,7 @@ func TestInfo(t *testing.T) {
 	if h.s.WriteP99() <= 0 {
 		t.Error("no write latency")
 	}
-	if got := counted(h.s.metrics.commands["set"]); got != 1 {
+	if got := counted(h.s.table.byName["set"].calls); got != 1 {
 		t.Errorf("%v SETs counted", got)
 	}
 	families, err := registry.Gather()

@@ -38,7 +38,7 @@ func (c *conn) dispatch(args [][]byte) {
 		c.unknown(args)
 		return
 	}
-	c.server.metrics.commands[cmd.name].Inc()
+	cmd.calls.Inc()
 	if !cmd.arityFits(len(args)) {
 		c.refuse("ERR wrong number of arguments for '" + cmd.name + "' command")
 		return

@@ -70,8 +70,8 @@ func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
 	}
 	commands := vec("commands_total", "Commands by name.", "command")
 	for i := range s.table.list {
-		name := s.table.list[i].name
-		m.commands[name] = commands.WithLabelValues(name)
+		cmd := &s.table.list[i]
+		cmd.calls = commands.WithLabelValues(cmd.name)
 	}
 	m.unknown = commands.WithLabelValues("unknown")
 	protocol := vec("protocol_errors_total", "Connections closed because of a malformed or too great request, by kind.", "kind")

@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
+
 	"replicanode/server/resp"
 )
 
@@ -44,6 +46,8 @@ type command struct {
 	merge func(w *resp.Reply, o *Op)   // for many keys: the reply from those of the parts
 	// prepare parses arguments before read, view or write; it returns the error to answer with, or nothing.
 	prepare func(o *Op) string
+
+	calls prometheus.Counter
 }
 
 func (c *command) arityFits(n int) bool {
