@@ -1,0 +1,447 @@
+package tasks
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"replicanode/threadpool"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// plant is a node as the controller sees it: what its levers do to its signals, with delay and seeded noise.
+type plant struct {
+	rnd     *rand.Rand
+	levels  map[Code]threadpool.Priority
+	low     float64
+	moves   int
+	history []signalsAt
+
+	lag     float64 // seconds
+	free    float64 // share
+	storm   float64 // how much of Low's work is offered, 0 to 1
+	load    float64 // clients' load, 0 to 1
+	write   float64 // bytes written, as the share of the disk lost per second
+	limit   Limit
+	lagNeed float64 // slots that loading needs to keep up, as a share of all
+	p99     float64
+	wait    float64
+}
+
+type signalsAt struct{ lag, p99, wait, free float64 }
+
+func newPlant(seed uint64) *plant {
+	p := &plant{rnd: rand.New(rand.NewPCG(seed, 7)), low: 1, free: 0.5, limit: LimitNone, load: 0.3}
+	p.levels = map[Code]threadpool.Priority{}
+	for _, s := range DefaultSpecs() {
+		p.levels[s.Code] = s.Priority
+	}
+	return p
+}
+
+func (p *plant) moveLevel(c Code, to threadpool.Priority, _ bool) { p.levels[c] = to; p.moves++ }
+func (p *plant) shrinkLow(part float64)                           { p.low = part; p.moves++ }
+
+// step lets dt seconds pass.
+func (p *plant) step(dt float64) {
+	noise := func() float64 { return 1 + 0.05*p.rnd.NormFloat64() }
+	// Loading: at High it gets all it needs; at Common it competes with other Common work.
+	got := 0.6
+	if p.levels[LoadPrivateLog] == threadpool.High {
+		got = 1.2
+	}
+	if p.limit == LimitRemote {
+		got = 0.5
+	}
+	p.lag = max(0, p.lag+dt*(p.lagNeed-got)*noise())
+	// Clients feel their own load and what Low moves.
+	p.p99 = (0.005 + 0.01*p.load + 0.12*p.load*p.storm*p.low) * noise()
+	p.wait = (0.002 + 0.03*p.storm*p.low) * noise()
+	// GC frees more at High; loading and Low's share only a little.
+	gc := 0.0005
+	if p.levels[GCLogs] == threadpool.High {
+		gc = 0.01
+	}
+	p.free = min(0.9, max(0, p.free+dt*(gc-p.write)))
+	p.history = append(p.history, signalsAt{p.lag, p.p99, p.wait, p.free})
+}
+
+// signals are what was measured half a second ago.
+func (p *plant) signals(now time.Time) Signals {
+	if len(p.history) == 0 {
+		return Signals{}
+	}
+	s := p.history[max(0, len(p.history)-3)]
+	limit := p.limit
+	if limit == LimitNone && s.lag > 0.5 {
+		limit = LimitScheduling
+	}
+	return Signals{
+		Lag: Measured(s.lag, now), LagLimit: limit, CommonWait: Measured(s.wait, now), ForegroundWrite: Measured(s.p99, now),
+		DiskFree: Measured(s.free, now), CheckpointAge: Measured(0, now), LogBytes: Measured(0, now),
+	}
+}
+
+// loop runs a policy against a plant.
+type loop struct {
+	*plant
+	policy    *policy
+	now       time.Time
+	decisions []AdaptiveDecision
+	series    map[string][]float64
+}
+
+func newLoop(seed uint64) *loop {
+	l := &loop{plant: newPlant(seed), now: time.Unix(1000, 0), series: map[string][]float64{}}
+	var o AdaptiveOptions
+	o.EnsureDefaults()
+	configured := map[Code]threadpool.Priority{}
+	for _, s := range DefaultSpecs() {
+		configured[s.Code] = s.Priority
+	}
+	l.policy = newPolicy(o, l.plant, func(c Code) (threadpool.Priority, bool) { p, ok := configured[c]; return p, ok },
+		func(d AdaptiveDecision) { l.decisions = append(l.decisions, d) })
+	return l
+}
+
+// run lets d pass under control; each is called before every tick, and may change signals.
+func (l *loop) run(d time.Duration, each func(elapsed time.Duration, s *Signals)) {
+	for elapsed := time.Duration(0); elapsed < d; elapsed += l.policy.o.Tick {
+		l.plant.step(l.policy.o.Tick.Seconds())
+		s := l.plant.signals(l.now)
+		if each != nil {
+			each(elapsed, &s)
+		}
+		l.policy.step(l.now, s)
+		l.now = l.now.Add(l.policy.o.Tick)
+		l.record("lag seconds", l.lag)
+		l.record("write p99 ms", l.p99*1000)
+		l.record("disk free %", l.free*100)
+		l.record("low part %", l.low*100)
+		l.record("load level", float64(l.levels[LoadPrivateLog]))
+		l.record("gc level", float64(l.levels[GCLogs]))
+	}
+}
+
+func (l *loop) record(name string, v float64) { l.series[name] = append(l.series[name], v) }
+
+// plot draws a series as rows of columns, with the highest value of each column's stretch.
+func plot(name string, v []float64) string {
+	const width, height = 100, 8
+	cols := make([]float64, width)
+	top := 0.0
+	for i := range cols {
+		for j := i * len(v) / width; j < (i+1)*len(v)/width; j++ {
+			cols[i] = math.Max(cols[i], v[j])
+		}
+		top = math.Max(top, cols[i])
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (0 to %.4g)\n", name, top)
+	for row := height; row > 0; row-- {
+		line := make([]byte, width)
+		for i := range cols {
+			line[i] = ' '
+			if top > 0 && cols[i]/top*height > float64(row)-0.5 {
+				line[i] = '#'
+			}
+		}
+		b.WriteString("|" + strings.TrimRight(string(line), " ") + "\n")
+	}
+	b.WriteString("+" + strings.Repeat("-", width) + "\n")
+	return b.String()
+}
+
+// golden compares the plots and decisions of a run with testdata.
+func (l *loop) golden(t *testing.T, name string) {
+	t.Helper()
+	var b strings.Builder
+	for _, s := range []string{"lag seconds", "write p99 ms", "disk free %", "low part %", "load level", "gc level"} {
+		b.WriteString(plot(s, l.series[s]))
+	}
+	start := time.Unix(1000, 0)
+	for _, d := range l.decisions {
+		fmt.Fprintf(&b, "%7.2fs %-22s %-16s %s -> %s\n", d.At.Sub(start).Seconds(), d.Reason, d.Lever, d.From, d.To)
+	}
+	path := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != b.String() {
+		t.Errorf("%s differs from what happened; run with -update and look at the difference:\n%s", path, b.String())
+	}
+}
+
+func TestStepOfLag(t *testing.T) {
+	l := newLoop(1)
+	l.run(20*time.Second, nil)
+	if len(l.decisions) != 0 {
+		t.Errorf("decisions while calm: %v", l.decisions)
+	}
+	l.lagNeed = 1
+	l.run(60*time.Second, nil)
+	if l.levels[LoadPrivateLog] != threadpool.High || l.lag > 3 {
+		t.Errorf("loading at %s, lag %.1f s", l.levels[LoadPrivateLog], l.lag)
+	}
+	l.lagNeed = 0.2
+	l.run(60*time.Second, nil)
+	if l.levels[LoadPrivateLog] != threadpool.Common || l.lag > 1 {
+		t.Errorf("loading at %s, lag %.1f s after the surge", l.levels[LoadPrivateLog], l.lag)
+	}
+	l.golden(t, "step")
+}
+
+func TestRampOfForegroundLoad(t *testing.T) {
+	l := newLoop(2)
+	l.storm = 1
+	l.run(4*time.Minute, func(at time.Duration, _ *Signals) { l.load = math.Min(1, at.Seconds()/120) })
+	if l.low > 0.6 || l.p99 > 0.06 {
+		t.Errorf("low keeps %.2f, write p99 %.0f ms", l.low, l.p99*1000)
+	}
+	l.load = 0.1
+	l.run(4*time.Minute, nil)
+	if l.low != 1 {
+		t.Errorf("low keeps %.2f after the load has gone", l.low)
+	}
+	l.golden(t, "ramp")
+}
+
+func TestOscillatingSignalsDoNotMakeTheLeversOscillate(t *testing.T) {
+	l := newLoop(3)
+	l.storm, l.load, l.lagNeed = 1, 0.6, 0.8
+	l.run(10*time.Minute, func(at time.Duration, s *Signals) {
+		// Around both targets, with a period of two seconds.
+		wave := math.Sin(at.Seconds() * math.Pi)
+		s.Lag.Value = 2 * (1 + 0.6*wave)
+		s.LagLimit = LimitScheduling
+		s.ForegroundWrite.Value = 0.05 * (1 + 0.6*wave)
+	})
+	if n := l.moves; n > 60 {
+		t.Errorf("%d moves in 10 minutes", n)
+	}
+	downs := 0
+	var up time.Time
+	for _, d := range l.decisions {
+		switch {
+		case d.Lever != string(LoadPrivateLog):
+		case d.To == threadpool.High.String():
+			up = d.At
+		default:
+			// Each stay at High lasts its dwell time, which doubles when it was needed again at once.
+			if downs++; d.At.Sub(up) < 5*time.Second<<(downs-1) {
+				t.Errorf("stay %d at high lasted %v", downs, d.At.Sub(up))
+			}
+		}
+	}
+	if downs > 8 {
+		t.Errorf("loading was moved back %d times", downs)
+	}
+	l.golden(t, "oscillating")
+}
+
+func TestALoadThatIsJustTooMuchSettles(t *testing.T) {
+	l := newLoop(4)
+	l.storm, l.load = 1, 0.8
+	l.run(5*time.Minute, nil)
+	settled := l.moves
+	l.run(10*time.Minute, nil)
+	if n := l.moves - settled; n > 25 {
+		t.Errorf("%d moves in ten minutes of steady load", n)
+	}
+	l.golden(t, "settle")
+}
+
+func TestMissingSignalsRestoreTheConfiguration(t *testing.T) {
+	l := newLoop(5)
+	l.lagNeed, l.storm, l.load, l.free, l.write = 1, 1, 1, 0.05, 0.0105
+	l.run(30*time.Second, nil)
+	if l.low == 1 || l.levels[GCLogs] != threadpool.High {
+		t.Errorf("low %.2f, gc %s before", l.low, l.levels[GCLogs])
+	}
+	frozen := l.now
+	l.run(20*time.Second, func(_ time.Duration, s *Signals) {
+		s.Lag.At, s.CommonWait.At, s.ForegroundWrite.At, s.DiskFree.At = frozen, frozen, frozen, frozen
+	})
+	for _, s := range DefaultSpecs() {
+		if l.levels[s.Code] != s.Priority {
+			t.Errorf("%s left at %s", s.Code, l.levels[s.Code])
+		}
+	}
+	if l.low != 1 {
+		t.Errorf("low left at %.2f", l.low)
+	}
+	l.golden(t, "missing")
+}
+
+func TestRemoteLimitIsLeftAlone(t *testing.T) {
+	l := newLoop(6)
+	l.lagNeed, l.limit = 1, LimitRemote
+	l.run(5*time.Minute, nil)
+	if len(l.decisions) != 0 || l.lag < 10 {
+		t.Errorf("lag %.0f s, decisions %v", l.lag, l.decisions)
+	}
+}
+
+func TestRulesOneByOne(t *testing.T) {
+	now := time.Unix(5000, 0)
+	base := func() Signals {
+		return Signals{Lag: Measured(0, now), CommonWait: Measured(0, now), ForegroundWrite: Measured(0, now), DiskFree: Measured(0.5, now), LogBytes: Measured(0, now), CheckpointAge: Measured(0, now)}
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(s *Signals)
+		code   Code
+		want   threadpool.Priority
+		reason AdaptiveReason
+	}{
+		{"lag", func(s *Signals) { s.Lag.Value, s.LagLimit = 9, LimitScheduling }, LoadPrivateLog, threadpool.High, LagOverTarget},
+		{"disk", func(s *Signals) { s.DiskFree.Value = 0.1 }, GCValues, threadpool.High, DiskLow},
+		{"checkpoint", func(s *Signals) { s.CheckpointAge.Value = 1e5 }, Checkpoint, threadpool.Common, CheckpointOld},
+	} {
+		l := newLoop(1)
+		s := base()
+		tc.change(&s)
+		l.policy.step(now, s)
+		if l.levels[tc.code] != tc.want || len(l.decisions) == 0 || l.decisions[0].Reason != tc.reason {
+			t.Errorf("%s: %s at %s, decisions %v", tc.name, tc.code, l.levels[tc.code], l.decisions)
+		}
+		again := len(l.decisions)
+		l.policy.step(now.Add(time.Second), s)
+		if len(l.decisions) != again {
+			t.Errorf("%s: decided twice", tc.name)
+		}
+	}
+	// Space comes before freshness: while the disk is low, loading is not promoted, and GC is above it.
+	l := newLoop(1)
+	s := base()
+	s.Lag.Value, s.LagLimit = 9, LimitScheduling
+	l.policy.step(now, s)
+	s.DiskFree.Value = 0.1
+	l.policy.step(now, s)
+	if l.levels[LoadPrivateLog] != threadpool.Common || l.levels[GCLogs] != threadpool.High {
+		t.Errorf("disk low: loading %s, gc %s", l.levels[LoadPrivateLog], l.levels[GCLogs])
+	}
+}
+
+// Each phase is judged by its own metric, as far as it is beyond its target, against the best of the policies that leave the levers where they are.
+func TestPhasesAgainstStaticPolicies(t *testing.T) {
+	phases := []struct {
+		name   string
+		set    func(p *plant)
+		metric func(p *plant) float64 // lower is better
+	}{
+		{"calm", func(p *plant) { p.lagNeed, p.storm, p.load, p.write = 0.2, 0.3, 0.3, 0 }, func(p *plant) float64 { return max(p.p99, 0.05) + p.lag }},
+		{"lag surge", func(p *plant) { p.lagNeed = 1.0 }, func(p *plant) float64 { return max(p.lag, 2.5) }},
+		{"foreground overload", func(p *plant) { p.lagNeed, p.storm, p.load = 0.2, 1, 1 }, func(p *plant) float64 { return max(p.p99, 0.05) }},
+		{"disk low", func(p *plant) { p.storm, p.load, p.write = 0.2, 0.2, 0.004; p.free = 0.14 }, func(p *plant) float64 { return 1 - min(p.free, 0.15) }},
+	}
+	const length = 2 * time.Minute
+	statics := []func(p *plant){
+		func(*plant) {},
+		func(p *plant) { p.levels[LoadPrivateLog] = threadpool.High },
+		func(p *plant) { p.levels[GCLogs] = threadpool.High },
+		func(p *plant) { p.low = 0.3 },
+	}
+	best := make([]float64, len(phases))
+	for i := range best {
+		best[i] = math.Inf(1)
+	}
+	for _, apply := range statics {
+		p := newPlant(9)
+		apply(p)
+		for i, ph := range phases {
+			ph.set(p)
+			best[i] = math.Min(best[i], average(p, ph.metric, length, func() { p.step(0.25) }))
+		}
+	}
+	l := newLoop(9)
+	for i, ph := range phases {
+		ph.set(l.plant)
+		got := average(l.plant, ph.metric, length, func() { l.run(l.policy.o.Tick, nil) })
+		if got > 1.1*best[i] {
+			t.Errorf("%s: %.4f, best static policy %.4f", ph.name, got, best[i])
+		}
+	}
+	l.golden(t, "phases")
+}
+
+// average is a metric's mean over the second half of a phase, when its start has been dealt with.
+func average(p *plant, metric func(*plant) float64, d time.Duration, step func()) float64 {
+	sum, n := 0.0, 0
+	total := int(d / (250 * time.Millisecond))
+	for i := range total {
+		step()
+		if i >= total/2 {
+			sum += metric(p)
+			n++
+		}
+	}
+	return sum / float64(n)
+}
+
+func TestControllerOnARealPool(t *testing.T) {
+	withRunner(t, threadpool.Options{Workers: 8}, Options{}, func(t *testing.T, r *Runner) {
+		var s Signals
+		lag, free := 9.0, 0.5
+		r.SetSignals(func() Signals {
+			now := time.Now()
+			s = Signals{Lag: Measured(lag, now), LagLimit: LimitScheduling, ForegroundWrite: Measured(1, now), DiskFree: Measured(free, now)}
+			return s
+		})
+		time.Sleep(10 * time.Second)
+		if st := r.AdaptiveStatus(); st.Enabled || len(st.Decisions) != 0 {
+			t.Errorf("it acts while off: %+v", st)
+		}
+		r.SetAdaptive(true)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		set := r.pool.Settings()
+		if set.MaxRunning[threadpool.Low] != 1 || set.IO.LowCap == 0 {
+			t.Errorf("low keeps %+v", set)
+		}
+		for _, c := range r.Stats() {
+			if c.Code == LoadPrivateLog && (c.Priority != threadpool.High || c.Configured != threadpool.Common) {
+				t.Errorf("loading at %s, configured %s", c.Priority, c.Configured)
+			}
+		}
+		j, err := r.Submit(context.Background(), LoadPrivateLog, "", nop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-j.Done()
+		d := r.Explain(1).Pool.Decisions
+		if len(d) != 1 || d[0].Priority != threadpool.High {
+			t.Errorf("loading ran as %+v", d)
+		}
+		if x := r.Explain(1).String(); !strings.Contains(x, "load_private_log to high") {
+			t.Errorf("explanation: %s", x)
+		}
+		r.SetAdaptive(false)
+		if set := r.pool.Settings(); set.MaxRunning[threadpool.Low] != 0 || set.IO.LowCap != 0 || set.IO.BytesPerSecond != 0 {
+			t.Errorf("off leaves %+v", set)
+		}
+		for _, c := range r.Stats() {
+			if c.Priority != c.Configured {
+				t.Errorf("off leaves %s at %s", c.Code, c.Priority)
+			}
+		}
+	})
+}
