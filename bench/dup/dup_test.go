@@ -31,7 +31,7 @@ func TestPoliciesBecomeFlags(t *testing.T) {
 		want, wantNot []string
 	}{
 		{"idle", []string{"load_private_log=common", "checkpoint=low", "gc_logs=low"}, []string{"--max-wait", "--low-limit"}},
-		{"low", []string{"load_private_log=low", "checkpoint=common", "disk_stat=common", "--max-wait", "--low-share", "--low-limit"}, nil},
+		{"low", []string{"load_private_log=low", "checkpoint=common", "disk_stat=common", "--max-wait", "--low-share", "--low-limit", "checkpoint.max_started=0"}, nil},
 		{"parity", []string{"load_private_log=common", "checkpoint=common", "gc_values=common", "--max-wait", "--low-limit"}, nil},
 		{"common", []string{"load_private_log=common", "checkpoint=low", "gc_replicas=low"}, []string{"--max-wait", "--low-share"}},
 	} {

@@ -21,8 +21,8 @@ type Policy struct {
 	// Load and Maintenance are the levels of load_private_log and of all maintenance codes.
 	Load        string `json:"load"`
 	Maintenance string `json:"maintenance"`
-	// Guards keeps the node's defaults for aging, LOW's share and LOW's limit; without them a pool knows strict priority, first
-	// in first out within one, and nothing else.
+	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit and the number of checkpoints under way; without them a
+	// pool knows strict priority, first in first out within one, and nothing else.
 	Guards bool `json:"guards"`
 }
 
@@ -66,7 +66,8 @@ func (p Policy) args(workers int) []string {
 		args = append(args, "--task-priority", string(code)+"="+p.Maintenance)
 	}
 	if !p.Guards {
-		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", strconv.Itoa(workers))
+		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", strconv.Itoa(workers),
+			"--task", string(tasks.Checkpoint)+".max_started=0")
 	}
 	return args
 }

@@ -114,8 +114,8 @@ func (e *experiment) killAll() {
 
 // blame adds to an error the end of a node that nobody killed.
 func (e *experiment) blame(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
 	}
 	for _, p := range []*process.Process{e.primary, e.backup} {
 		if p != nil {
