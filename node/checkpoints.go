@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 
 	"replicanode/checkpoint"
-	"replicanode/plog"
-	"replicanode/replica"
 )
 
 // CheckpointVerification says what reading one checkpoint found.
@@ -147,28 +145,5 @@ func restoreOne(ctx context.Context, store *checkpoint.Store, id Identity, to st
 	if err != nil {
 		return checkpoint.RestoredState{}, err
 	}
-	dir := filepath.Join(to, partitionsDir, replica.PartitionDir(partition))
-	return store.Restore(ctx, nil, partition, newest.Decree, dir, checkpoint.RestoreOptions{
-		Partitions: id.Partitions,
-		DBName:     replica.DBDir,
-		Finish:     emptyLog,
-	})
-}
-
-// emptyLog gives a restored replica a private log that starts after the checkpoint's decree, in the term of that decree: a
-// leader elected in an earlier one would contradict it.
-func emptyLog(replicaDir string, state checkpoint.RestoredState) error {
-	log, err := plog.Open(filepath.Join(replicaDir, replica.LogDir), state.Partition, plog.Options{})
-	if err != nil {
-		return fmt.Errorf("make the private log: %w", err)
-	}
-	durable := make(chan error, 1)
-	err = log.Append(nil, &plog.HardState{Term: state.Term}, func(err error) { durable <- err })
-	if err == nil {
-		err = <-durable
-	}
-	if err == nil {
-		err = log.Reset(state.Decree, state.Term)
-	}
-	return errors.Join(err, log.Close())
+	return store.RestoreReplica(ctx, nil, partition, newest.Decree, filepath.Join(to, partitionsDir), checkpoint.RestoreOptions{Partitions: id.Partitions})
 }

@@ -240,7 +240,7 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}
 	for _, p := range n.openPartitions() {
-		o.Sources = append(o.Sources, maintained{p})
+		o.Sources = append(o.Sources, checkpoint.FromReplica(p))
 	}
 	var err error
 	if n.checkpoints, err = checkpoint.NewService(o); err != nil {

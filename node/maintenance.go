@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 
 	"replicanode/gc"
-	"replicanode/replica"
 	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 // maintenance is the housekeeping besides checkpoints, all of it tasks on the long pool.
@@ -16,28 +16,6 @@ type maintenance struct {
 	logs     *gc.Logs
 	replicas *gc.Replicas
 	values   *gc.Values
-}
-
-// maintained is a partition as checkpoints and garbage collection see it.
-type maintained struct{ *replica.Partition }
-
-// LogExtent implements gc.LogPartition.
-func (m maintained) LogExtent() (first, last uint64, bytes int64, ok bool) {
-	log := m.Log()
-	if log == nil {
-		return 0, 0, 0, false
-	}
-	s := log.Stats()
-	return s.First, s.Last, s.Bytes, true
-}
-
-// Term implements checkpoint.Source.
-func (m maintained) Term(decree uint64) (uint64, error) {
-	term, err := m.Log().Term(decree)
-	if err != nil {
-		return 0, fmt.Errorf("term of decree %d of partition %d: %w", decree, m.ID(), err)
-	}
-	return term, nil
 }
 
 // startGC starts disk statistics and the three kinds of garbage collection.
@@ -73,8 +51,8 @@ func (n *Node) makeGC() error {
 	logs := gc.LogsOptions{Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: n.registry}
 	values := gc.ValuesOptions{Runner: n.tasks, Logger: n.opts.Logger, Registerer: n.registry}
 	for _, p := range n.openPartitions() {
-		logs.Partitions = append(logs.Partitions, maintained{p})
-		values.Partitions = append(values.Partitions, maintained{p})
+		logs.Partitions = append(logs.Partitions, gc.FromOwner(p))
+		values.Partitions = append(values.Partitions, p)
 	}
 	if m.logs, err = gc.NewLogs(logs); err != nil {
 		return fmt.Errorf("make log collection: %w", err)
@@ -104,8 +82,18 @@ func (n *Node) duplicationHolds(partition uint32) []gc.Hold {
 	return []gc.Hold{{Rule: gc.RuleDuplication, Decree: decree, Known: known}}
 }
 
-// spaceChanged reacts to a disk that fills or empties: what can be freed is freed at once.
+// spaceChanged reacts to a disk that fills or empties: while space is short, garbage collection goes above everything else on the
+// long pool, with or without the controller of priorities, and what can be freed is freed at once. Writes are refused by the gate
+// that the clients' server asks.
 func (n *Node) spaceChanged(level gc.Level, refuse error) {
+	for _, spec := range n.tasks.Specs() {
+		switch spec.Code {
+		case tasks.GCLogs, tasks.GCReplicas, tasks.GCValues:
+			if err := n.liftForSpace(spec, level); err != nil {
+				n.opts.Logger.Error("priority of garbage collection not changed", "code", string(spec.Code), "error", err)
+			}
+		}
+	}
 	if level == gc.LevelOK {
 		n.opts.Logger.Info("disk space recovered")
 		return
@@ -114,6 +102,14 @@ func (n *Node) spaceChanged(level gc.Level, refuse error) {
 	n.maintenance.logs.Trigger()
 	n.maintenance.replicas.Trigger()
 	n.maintenance.values.Trigger()
+}
+
+// liftForSpace puts a code at HIGH while space is short, and back to what its spec says after.
+func (n *Node) liftForSpace(spec tasks.Spec, level gc.Level) error {
+	if level == gc.LevelOK {
+		return n.tasks.SetPriority(spec.Code, spec.Priority)
+	}
+	return n.pool.SetPriority(string(spec.Code), threadpool.High)
 }
 
 // triggers are the periodic tasks that can be run by hand.
