@@ -509,3 +509,21 @@ func TestConfirmationsThatCannotBeAreRefused(t *testing.T) {
 		t.Fatal("permanent refusals are told apart wrongly")
 	}
 }
+
+// A job that was reading while the pipeline was rewound, or fast-forwarded, hands over what does not follow any more.
+func TestBatchReadBeforeARewindIsDropped(t *testing.T) {
+	p := &pipeline{o: &Options{ReadAheadBytes: 1 << 20}, wake: make(chan struct{}, 1)}
+	p.cursor, p.clean = 10, 10
+	for _, position := range []uint64{5, 15} {
+		b := &batch{last: 20}
+		b.add(20, 1, []byte("x"))
+		if p.hand(b, position, 1) || len(p.queue) != 0 {
+			t.Fatalf("a batch that follows decree %d was taken at decree 10", position)
+		}
+	}
+	b := &batch{last: 20}
+	b.add(20, 1, []byte("x"))
+	if !p.hand(b, 10, 1) || p.readTo() != 20 {
+		t.Fatal("a batch that follows was not taken")
+	}
+}

@@ -13,7 +13,7 @@ import (
 func TestExactlyOnceInOrderUnderFaults(t *testing.T) {
 	runs := 0
 	rapid.Check(t, func(r *rapid.T) {
-		if runs++; runs > 30 && !stress() {
+		if runs++; runs > 60 && !stress() {
 			return
 		}
 		options := Options{

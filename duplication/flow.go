@@ -47,7 +47,6 @@ func (f *feed) has(decree uint64) error {
 func (p *pipeline) rewind(decree uint64) {
 	p.cursor, p.clean = decree, decree
 	p.queue, p.queueBytes = nil, 0
-	p.generation++
 	p.collected = false
 	p.skipped = 0
 }
@@ -98,8 +97,7 @@ func (p *pipeline) next() (b *batch, load bool, err error) {
 	if p.collected {
 		return nil, false, fmt.Errorf("%w: decree %d", errLogCollected, p.clean+1)
 	}
-	p.full = len(p.inflight) > 0 && (len(p.inflight) >= p.o.WindowBatches || p.inflightBytes >= p.o.WindowBytes)
-	p.idle = false
+	p.full, p.idle = p.windowFull(), false
 	if p.full {
 		return nil, false, nil
 	}
@@ -122,7 +120,12 @@ func (p *pipeline) next() (b *batch, load bool, err error) {
 	p.cursor, p.clean = b.last, max(p.clean, b.last)
 	p.inflight = append(p.inflight, sent{last: b.last, bytes: b.bytes, first: b.first, newest: b.newest})
 	p.inflightBytes += b.bytes
-	return b, p.mayLoad() && !p.feed.inTail(p.readTo()), nil
+	return b, !p.windowFull() && p.mayLoad() && !p.feed.inTail(p.readTo()), nil
+}
+
+// windowFull says whether the remote has to confirm something before more is sent. The caller holds mu.
+func (p *pipeline) windowFull() bool {
+	return len(p.inflight) > 0 && (len(p.inflight) >= p.o.WindowBatches || p.inflightBytes >= p.o.WindowBytes)
 }
 
 // fromTail makes a batch of what the tail has next. It returns none, and behind, when the log has to be read first.

@@ -85,7 +85,7 @@ func (p *pipeline) loadEnded(err error) {
 func (p *pipeline) load(ctx context.Context, turn *threadpool.Turn) error {
 	p.mu.Lock()
 	p.reading = true
-	generation, position := p.generation, p.readTo()
+	position := p.readTo()
 	p.mu.Unlock()
 	for range jobBatches {
 		if p.feed.inTail(position) {
@@ -100,14 +100,14 @@ func (p *pipeline) load(ctx context.Context, turn *threadpool.Turn) error {
 		}
 		if errors.Is(err, plog.ErrCompacted) {
 			p.mu.Lock()
-			p.collected = p.generation == generation
+			p.collected = p.readTo() == position
 			p.mu.Unlock()
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read the private log after decree %d: %w", position, err)
 		}
-		if !p.hand(b, read, generation) {
+		if !p.hand(b, position, read) {
 			return nil
 		}
 		position = b.last
@@ -115,16 +115,16 @@ func (p *pipeline) load(ctx context.Context, turn *threadpool.Turn) error {
 	return nil
 }
 
-// hand gives a batch to the main goroutine and says whether there is room for another.
-func (p *pipeline) hand(b *batch, read int, generation uint64) bool {
+// hand gives the batch that follows position to the main goroutine and says whether there is room for another. A pipeline that
+// was rewound meanwhile has no use for it.
+func (p *pipeline) hand(b *batch, position uint64, read int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.signal()
-	if generation != p.generation {
+	if position != p.readTo() {
 		return false
 	}
-	decrees := b.last - p.readTo()
-	p.readDecrees += decrees
+	p.readDecrees += b.last - position
 	p.readBytes += uint64(b.bytes)
 	switch {
 	case len(b.mutations) > 0:

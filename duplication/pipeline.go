@@ -98,8 +98,6 @@ type flow struct {
 	inflightBytes int
 	queue         []*batch
 	queueBytes    int
-	// generation changes whenever the queue is dropped: what a job reads for an older one is of no use.
-	generation uint64
 
 	loading   bool // a job is submitted
 	reading   bool // and has started

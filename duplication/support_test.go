@@ -53,7 +53,7 @@ type testPartition struct {
 
 func newTestPartition(t testing.TB, id uint32) *testPartition {
 	t.Helper()
-	return newTestPartitionOn(t, id, vfs.NewMem(), "/", 1<<20)
+	return newTestPartitionOn(t, id, vfs.NewMem(), "/", 64<<10)
 }
 
 func newTestPartitionOn(t testing.TB, id uint32, fs vfs.FS, dir string, segment int64) *testPartition {
