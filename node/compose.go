@@ -104,7 +104,7 @@ func (n *Node) startPool(ctx context.Context) error {
 		return err
 	}
 	if n.tasks, err = tasks.New(tasks.Options{
-		Pool: pool, Specs: specs, Adaptive: tasks.AdaptiveOptions{Enabled: n.opts.Adaptive, Source: n.signals},
+		Pool: pool, Specs: specs, Adaptive: tasks.AdaptiveOptions{Enabled: n.opts.Adaptive, Source: n.signals, ForegroundTarget: n.opts.WriteTarget},
 		Logger: n.opts.Logger, Registerer: n.registry,
 	}); err != nil {
 		return fmt.Errorf("make the task runner: %w", err)
@@ -236,6 +236,7 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
+		Limit:     checkpoint.LimitOptions{Healthy: n.healthy},
 		Retention: checkpoint.Retention{KeepLast: n.opts.CheckpointKeep},
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}

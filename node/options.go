@@ -66,6 +66,9 @@ type Options struct {
 	Task []string
 	// Adaptive lets a controller move priorities and LOW's limits by load. Default off; it can be switched while the node runs.
 	Adaptive bool
+	// WriteTarget is the p99 of clients' writes above which maintenance shrinks: fewer checkpoints at once and, with Adaptive,
+	// fewer slots and bytes for LOW. Default 50 ms.
+	WriteTarget time.Duration
 
 	// DuplicateTo lists remotes to ship every mutation to.
 	DuplicateTo []duplication.Remote
@@ -118,6 +121,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxWait, 30*time.Second)
 	setDefault(&o.LowShare, 0.05)
 	setDefault(&o.Slice, 10*time.Millisecond)
+	setDefault(&o.WriteTarget, 50*time.Millisecond)
 	setDefault(&o.DupTailBytes, 4<<20)
 	setDefault(&o.DupBatchBytes, 256<<10)
 	setDefault(&o.DupWindowBytes, 4<<20)
@@ -186,6 +190,9 @@ func (o *Options) validateTimes() error {
 	}
 	if o.Slice < 100*time.Microsecond || o.Slice > 10*time.Second {
 		return &FlagError{Flag: "slice", Value: o.Slice.String(), Reason: "must be between 100µs and 10s"}
+	}
+	if o.WriteTarget < time.Millisecond || o.WriteTarget > time.Minute {
+		return &FlagError{Flag: "write-target", Value: o.WriteTarget.String(), Reason: "must be between 1ms and 1m"}
 	}
 	if o.DropGrace < 0 {
 		return &FlagError{Flag: "drop-grace", Value: o.DropGrace.String(), Reason: "must not be negative"}

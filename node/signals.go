@@ -4,9 +4,19 @@ import (
 	"time"
 
 	"replicanode/duplication"
+	"replicanode/gc"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 )
+
+// healthy says whether clients and disks have room for more maintenance.
+func (n *Node) healthy() bool {
+	if n.phases.readiness().Phase != PhaseServing {
+		return false
+	}
+	level, _ := n.maintenance.disk.Space()
+	return level == gc.LevelOK && n.redis.WriteP99() <= n.opts.WriteTarget
+}
 
 // signals measures what the controller of priorities looks at. What can't be measured is left out, which the controller treats as
 // missing.

@@ -50,6 +50,7 @@ func runFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "task-priority", Usage: "`CODE=LEVEL` overrides a task code's priority (low, common, high); repeatable"},
 		&cli.StringSliceFlag{Name: "task", Usage: "`CODE.FIELD=VALUE` overrides a field of a task code's spec (see task list --json); repeatable"},
 		&cli.BoolFlag{Name: "adaptive", Usage: "let priorities and LOW's limits follow the load; see task adaptive"},
+		&cli.DurationFlag{Name: "write-target", Value: d.WriteTarget, Usage: "p99 of clients' writes above which maintenance shrinks"},
 
 		&cli.StringSliceFlag{Name: "duplicate-to", Usage: "`NAME=HOST:PORT` of a remote cluster's peer address to ship every mutation to; repeatable"},
 		&cli.Int64Flag{Name: "dup-tail-bytes", Value: d.DupTailBytes, Usage: "recent mutations kept in memory per partition, `BYTES`; 0 loads everything from the log"},
@@ -141,7 +142,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		StartTimeout: c.Duration("start-timeout"),
 		Logger:       logger,
 	}
-	if err := refuseZero(c, "data-dir", "listen", "admin", "peer", "max-clients", "max-value-size", "workers", "low-limit", "max-queued", "slice",
+	if err := refuseZero(c, "data-dir", "listen", "admin", "peer", "max-clients", "max-value-size", "workers", "low-limit", "max-queued", "slice", "write-target",
 		"dup-batch-bytes", "dup-window-bytes", "checkpoint-keep", "segment-bytes", "memtable-bytes", "start-timeout", "shutdown-timeout"); err != nil {
 		return node.Options{}, err
 	}
