@@ -9,7 +9,10 @@ import (
 // A Reader's buffer starts small, for those who follow the live tail, and grows while whole buffers are read.
 const (
 	minReadBuffer = 64 << 10
-	maxReadBuffer = 1 << 20
+	maxReadBuffer = 256 << 10
+
+	askBytes    = 256 << 10 // read ahead at a time: what the kernel takes in one go
+	askDistance = 1 << 20   // and how far
 )
 
 // Reader streams the durable and committed entries of a log in order, each verified, without allocating per
@@ -38,7 +41,7 @@ func (l *Log) NewReader(from uint64) (*Reader, error) {
 	if from <= l.base {
 		return nil, ErrCompacted
 	}
-	return &Reader{l: l, next: from, signal: make(chan struct{}, 1), c: cursor{buf: make([]byte, minReadBuffer)}}, nil
+	return &Reader{l: l, next: from, signal: make(chan struct{}, 1), c: cursor{buf: make([]byte, minReadBuffer), sequential: true}}, nil
 }
 
 // Next returns the next entry; its Data is valid until the next call. io.EOF: nothing more is durable and

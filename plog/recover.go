@@ -260,10 +260,17 @@ func (l *Log) recoverActive(m *manifest) error {
 		return err
 	}
 	l.done = r.pos
+	for i := len(s.points); i > 0 && int64(s.points[i-1].off) >= r.pos.off; i-- {
+		s.points = s.points[:i-1]
+	}
+	clean := m.activeSynced >= r.pos.off
 	if s.empty() && m.cut != 0 {
 		s.first, s.last = l.done.last+1, l.done.last
 	}
 	l.headerDue = !r.headed || s.empty() && r.header.first != s.first
+	if clean {
+		return nil
+	}
 	return l.resync(&r)
 }
 
@@ -348,9 +355,6 @@ func (r *replay) commit(pos position) {
 // resync writes the last group again and syncs the segment: what an earlier process wrote may have been read
 // from memory only, and a sync that failed then would not be reported again now.
 func (l *Log) resync(r *replay) error {
-	for i := len(r.s.points); i > 0 && int64(r.s.points[i-1].off) >= r.pos.off; i-- {
-		r.s.points = r.s.points[:i-1]
-	}
 	for off := r.groupFrom; off < r.pos.off; {
 		b, err := r.window(off, int(min(r.pos.off-off, scanBuffer)))
 		if err != nil {
