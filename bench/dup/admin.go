@@ -132,12 +132,13 @@ func (n *node) waits(ctx context.Context) (map[string]report.Quantiles, error) {
 	return waits, nil
 }
 
-// collectedMetrics are the counters of bytes that garbage collection freed.
-func collectedMetrics() []string {
-	return []string{"replicanode_gc_log_released_bytes_total", "replicanode_gc_replica_deleted_bytes_total"}
+// collectedMetrics are the counters of what garbage collection freed, with the bytes that one of each stands for.
+func collectedMetrics() map[string]float64 {
+	return map[string]float64{"replicanode_plog_released_segments_total": segmentBytes, "replicanode_gc_replica_deleted_bytes_total": 1}
 }
 
-// collected asks how many bytes garbage collection has freed since the node started.
+// collected asks how many bytes garbage collection has freed since the node started, the segments of private logs that are used
+// again included.
 func (n *node) collected(ctx context.Context) (uint64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.metrics, nil)
 	if err != nil {
@@ -155,23 +156,22 @@ func (n *node) collected(ctx context.Context) (uint64, error) {
 	return sumMetrics(resp.Body, collectedMetrics())
 }
 
-// sumMetrics adds up the samples of some metrics in Prometheus's text format.
-func sumMetrics(r io.Reader, names []string) (uint64, error) {
+// sumMetrics adds up the samples of some metrics in Prometheus's text format, each times its weight.
+func sumMetrics(r io.Reader, weights map[string]float64) (uint64, error) {
 	var sum float64
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
 		name, _, _ := strings.Cut(series, "{")
-		for _, want := range names {
-			if !ok || name != want {
-				continue
-			}
-			v, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return 0, fmt.Errorf("read metric %s: %w", name, err)
-			}
-			sum += v
+		weight, wanted := weights[name]
+		if !ok || !wanted {
+			continue
 		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read metric %s: %w", name, err)
+		}
+		sum += v * weight
 	}
 	return uint64(sum), lines.Err()
 }

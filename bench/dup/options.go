@@ -38,9 +38,9 @@ type Options struct {
 	Seconds float64 `json:"seconds"`
 	// AwaySeconds is how long the backup is away, 0.1 to 3600. Default 2.
 	AwaySeconds float64 `json:"away_seconds"`
-	// CatchUpSeconds bounds the wait for the backup to catch up, 1 to 3600. Default 8.
+	// CatchUpSeconds bounds the wait for the backup to catch up, 1 to 3600. Default 6.
 	CatchUpSeconds float64 `json:"catchup_limit_seconds"`
-	// FailoverSeconds is how long load and storm run before the primary is killed, 0.1 to 3600. Default 3.
+	// FailoverSeconds is how long load and storm run before the primary is killed, 0.1 to 3600. Default 2.
 	FailoverSeconds float64 `json:"failover_seconds"`
 	// Seed fixes the schedule of writes, their keys and values. Default 0.
 	Seed uint64 `json:"seed"`
@@ -63,8 +63,8 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.ValueSize, 256)
 	setDefault(&o.Seconds, 8)
 	setDefault(&o.AwaySeconds, 2)
-	setDefault(&o.CatchUpSeconds, 8)
-	setDefault(&o.FailoverSeconds, 3)
+	setDefault(&o.CatchUpSeconds, 6)
+	setDefault(&o.FailoverSeconds, 2)
 }
 
 func setDefault[T comparable](field *T, value T) {
