@@ -29,6 +29,9 @@ const (
 	remoteName      = "backup"
 	checkpointsKept = 1
 
+	// Two askers for each partition: the next checkpoint is queued before the last one ends.
+	askersPerPartition = 2
+
 	// Small segments and memtables let a run of seconds flush databases and collect logs, which takes a node minutes.
 	segmentBytes  = 1 << 20
 	memtableBytes = 8 << 20
@@ -266,10 +269,13 @@ func (e *experiment) stopLoad(ctx context.Context, writes *load.Open) error {
 
 // startStorm starts the policy's maintenance, which is none for a policy without a storm.
 func (e *experiment) startStorm(ctx context.Context, quota []int) *storm {
+	askers := askersPerPartition * e.opts.Partitions
 	if !e.policy.Storm {
-		quota = make([]int, e.opts.Partitions)
+		quota = make([]int, askers)
 	}
-	return startStorm(ctx, e.opts.Partitions, quota, e.admin.maintain)
+	return startStorm(ctx, askers, quota, func(ctx context.Context, asker int) error {
+		return e.admin.maintain(ctx, asker%e.opts.Partitions)
+	})
 }
 
 // sleep lets time pass while both nodes live.

@@ -14,11 +14,10 @@ const (
 	stormRetry       = 50 * time.Millisecond // after a failure
 )
 
-// storm asks a node for maintenance, at a fixed concurrency: one asker per partition, each of which has one request open at any
-// time. A cycle of an asker is one checkpoint of its partition, one run of the disk statistics and one of each kind of garbage
-// collection, so that however slowly a policy lets maintenance run, equal numbers of cycles are equal work.
+// storm asks a node for maintenance, at a fixed concurrency: each asker has one request open at any time. A cycle of an asker is
+// one checkpoint of a partition, one run of the disk statistics and one of each kind of garbage collection, so that however slowly a policy lets maintenance run, equal numbers of cycles are equal work.
 type storm struct {
-	cycle  func(ctx context.Context, partition int) error
+	cycle  func(ctx context.Context, asker int) error
 	quota  []int // cycles of each asker; nil: until stopAsking
 	done   []int // written by the askers, read after wait
 	asking atomic.Bool
@@ -30,12 +29,12 @@ type storm struct {
 	err error
 }
 
-func startStorm(ctx context.Context, partitions int, quota []int, cycle func(ctx context.Context, partition int) error) *storm {
-	s := &storm{cycle: cycle, quota: quota, done: make([]int, partitions), ended: make(chan struct{})}
+func startStorm(ctx context.Context, askers int, quota []int, cycle func(ctx context.Context, asker int) error) *storm {
+	s := &storm{cycle: cycle, quota: quota, done: make([]int, askers), ended: make(chan struct{})}
 	s.asking.Store(true)
 	ctx, s.cancel = context.WithCancel(ctx)
-	for p := range partitions {
-		s.wg.Go(func() { s.ask(ctx, p) })
+	for i := range askers {
+		s.wg.Go(func() { s.ask(ctx, i) })
 	}
 	go func() {
 		s.wg.Wait()
@@ -44,19 +43,19 @@ func startStorm(ctx context.Context, partitions int, quota []int, cycle func(ctx
 	return s
 }
 
-func (s *storm) ask(ctx context.Context, partition int) {
+func (s *storm) ask(ctx context.Context, asker int) {
 	for failures := 0; ctx.Err() == nil; {
-		if s.quota == nil && !s.asking.Load() || s.quota != nil && s.done[partition] >= s.quota[partition] {
+		if s.quota == nil && !s.asking.Load() || s.quota != nil && s.done[asker] >= s.quota[asker] {
 			return
 		}
-		err := s.cycle(ctx, partition)
+		err := s.cycle(ctx, asker)
 		if err == nil {
-			s.done[partition]++
+			s.done[asker]++
 			failures = 0
 			continue
 		}
 		if failures++; failures >= maxStormFailures && ctx.Err() == nil {
-			s.fail(fmt.Errorf("maintenance of partition %d fails: %w", partition, err))
+			s.fail(fmt.Errorf("maintenance fails: %w", err))
 			return
 		}
 		select {
