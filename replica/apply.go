@@ -20,7 +20,9 @@ type applier struct {
 	steps   []step
 	matched int
 	// foreign are entries that were not evaluated by this node as the leader, and are evaluated when applied.
-	foreign []*proposal
+	// They share one arena: a replay applies very many at once.
+	foreign      []*effects
+	foreignArena arena
 
 	entries []badger.Entry
 	record  []byte
@@ -80,12 +82,11 @@ func (p *Partition) prepare(ev *evaluator, e *raftpb.Entry) error {
 			st.effects = &own.effects
 			a.matched++
 		} else {
-			pr := ev.newProposal()
-			a.foreign = append(a.foreign, pr)
-			if err := p.evaluateForeign(ev, pr, e.GetData()); err != nil {
+			st.effects = &effects{arena: &a.foreignArena}
+			a.foreign = append(a.foreign, st.effects)
+			if err := p.evaluateForeign(ev, st.effects, e.GetData()); err != nil {
 				return err
 			}
-			st.effects = &pr.effects
 		}
 	}
 	a.steps = append(a.steps, st)
@@ -97,14 +98,14 @@ func sameData(a, b []byte) bool {
 }
 
 // evaluateForeign turns a log entry into effects.
-func (p *Partition) evaluateForeign(ev *evaluator, pr *proposal, data []byte) error {
+func (p *Partition) evaluateForeign(ev *evaluator, set *effects, data []byte) error {
 	h, err := mutation.ParseHeader(data)
 	if err != nil {
 		return err
 	}
 	p.clock.Observe(h.Timestamp)
 	mu := &ev.tx.mu
-	mu.set, mu.at = &pr.effects, h.Timestamp
+	mu.set, mu.at = set, h.Timestamp
 	switch h.Kind {
 	case mutation.User:
 		return mu.applyUser(data, true)
@@ -190,12 +191,7 @@ func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
 	rest := copy(ev.inflight, ev.inflight[a.matched:])
 	clear(ev.inflight[rest:])
 	ev.inflight = ev.inflight[:rest]
-	for _, pr := range a.foreign {
-		ev.recycle(pr)
-	}
-	clear(a.foreign)
-	a.foreign = a.foreign[:0]
-
+	ev.dropForeign()
 	var responses []*raftpb.Message
 	for i := range a.queued {
 		responses = append(responses, a.queued[i].responses...)
@@ -203,8 +199,19 @@ func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
 	p.h.post(hostEvent{kind: hostApplied, g: p.group, index: last.GetIndex(), responses: responses})
 	p.metrics.applied(a.steps)
 	p.durable.wrote(p, a.entries)
+	p.replay.passed(last.GetIndex(), p.o.Clock())
 	p.wakeReaders(last.GetIndex())
 	p.resume(ev, last)
+}
+
+func (ev *evaluator) dropForeign() {
+	a := &ev.applier
+	for _, set := range a.foreign {
+		ev.state.overlay.drop(set)
+	}
+	clear(a.foreign)
+	a.foreign = a.foreign[:0]
+	a.foreignArena.reset()
 }
 
 // resume lets commands be evaluated (again) once the state is what the next entry of this leader follows.

@@ -108,18 +108,17 @@ func (l *crashLedger) check(t *testing.T, n *testNode) {
 		t.Fatal("nothing was acknowledged")
 	}
 	for name, acked := range l.acked {
-		got := counterOf(t, n, name)
-		if got < acked || got > l.sent[name] {
-			t.Errorf("%s is %d, acknowledged %d, sent %d", name, got, acked, l.sent[name])
+		got, err := readCounter(n, name)
+		if err != nil || got < acked || got > l.sent[name] {
+			t.Errorf("%s is %d, acknowledged %d, sent %d, %v", name, got, acked, l.sent[name], err)
 		}
 	}
 }
 
-func counterOf(t *testing.T, n *testNode, name string) (got uint64) {
-	t.Helper()
+func readCounter(n *testNode, name string) (got uint64, err error) {
 	kind, _, _ := strings.Cut(name, ":")
 	p := n.Route([]byte(name))
-	err := p.View(t.Context(), func(v *View) (err error) {
+	err = p.View(contextBackground, func(v *View) (err error) {
 		var data []byte
 		switch kind {
 		case "hash":
@@ -133,10 +132,7 @@ func counterOf(t *testing.T, n *testNode, name string) (got uint64) {
 		got, _ = strconv.ParseUint(text, 10, 64)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
+	return got, err
 }
 
 // checkReplay replays the whole log into empty databases and compares: what recovery makes of any state that a crash
@@ -178,10 +174,7 @@ func replayLog(t *testing.T, p *Partition) *testNode {
 		if err := q.write(&ev, raftEntry); err != nil {
 			t.Fatal(err)
 		}
-		for _, pr := range ev.applier.foreign {
-			ev.recycle(pr)
-		}
-		ev.applier.foreign = ev.applier.foreign[:0]
+		ev.dropForeign()
 		ev.state.moveTo(raftEntry.GetIndex())
 		q.applied.Store(raftEntry.GetIndex())
 	}
@@ -236,6 +229,12 @@ func crashWorker(n *testNode, out *lockedOut, i int) {
 	if kind == "long" {
 		pad = strings.Repeat("y", 20_000+i*60_000)
 	}
+	at, err := readCounter(n, name)
+	if err != nil {
+		out.printf("wrong %s: %v\n", name, err)
+		return
+	}
+	out.printf("sent %s %d\nacked %s %d\n", name, at+1, name, at)
 	for {
 		var next uint64
 		c := newCall(func(tx *Tx) { next = countUp(tx, kind, []byte(name), pad) })

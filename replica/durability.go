@@ -96,9 +96,6 @@ func maxTableVersion(db *badger.DB) uint64 {
 
 // Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second.
 func (p *Partition) Durable() uint64 {
-	if p.DB() == nil {
-		return 0
-	}
 	p.views.RLock()
 	defer p.views.RUnlock()
 	d := &p.durable
@@ -162,9 +159,6 @@ func syncDir(dir string) error {
 func (p *Partition) DB() *badger.DB {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase < phaseOpen {
-		return nil
-	}
 	return p.db
 }
 
@@ -218,13 +212,13 @@ func (p *Partition) ReleaseLog(decree uint64) error {
 	if log == nil {
 		return ErrNotReady
 	}
-	durable := p.Durable()
-	if durable == 0 {
+	g, durable := p.openGroup(), p.Durable()
+	if g == nil || durable == 0 {
 		return nil
 	}
 	decree = min(decree, durable-1)
 	if !p.single.Load() {
-		decree = min(decree, p.h.minMatch(p.group))
+		decree = min(decree, p.h.minMatch(g))
 	}
 	if decree < log.FirstIndex() {
 		return nil

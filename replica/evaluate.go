@@ -10,6 +10,7 @@ import (
 // proposal is one mutation between its evaluation and its application.
 type proposal struct {
 	effects
+	memory   arena
 	data     []byte
 	commands []Command
 	seq      uint64
@@ -171,12 +172,15 @@ func (ev *evaluator) newProposal() *proposal {
 		ev.spare = ev.spare[:n-1]
 		return pr
 	}
-	return new(proposal)
+	pr := new(proposal)
+	pr.arena = &pr.memory
+	return pr
 }
 
 // recycle forgets a proposal whose effects are in the database, or never will be.
 func (ev *evaluator) recycle(pr *proposal) {
 	ev.state.overlay.drop(&pr.effects)
+	pr.memory.reset()
 	clear(pr.commands)
 	pr.commands, pr.data = pr.commands[:0], nil
 	ev.spare = append(ev.spare, pr)

@@ -93,8 +93,9 @@ func (h *Host) WaitReady(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Stop refuses new work, finishes what is in flight and closes everything. When ctx ends first, what is in flight is
-// abandoned. Every call waits for the end; the first decides how long in-flight work may take.
+// Stop refuses new work, finishes what is in flight and closes everything. When the first call's ctx ends before
+// that, what is in flight is abandoned and the rest goes on in the background; every call waits for its end or that of
+// its own ctx.
 func (h *Host) Stop(ctx context.Context) error {
 	h.lifecycle.Lock()
 	started, first := h.started, !h.stopped
@@ -104,8 +105,10 @@ func (h *Host) Stop(ctx context.Context) error {
 		return nil
 	}
 	if first {
-		h.stopErr = h.stop(ctx)
-		close(h.stopDone)
+		go func() {
+			h.stopErr = h.stop(ctx)
+			close(h.stopDone)
+		}()
 	}
 	select {
 	case <-h.stopDone:
@@ -146,7 +149,7 @@ func (p *Partition) drain() {
 
 // waitEnd waits for the goroutine, if it was ever started.
 func (p *Partition) waitEnd(ctx context.Context) {
-	if p.group == nil {
+	if p.Log() == nil {
 		return
 	}
 	select {

@@ -18,6 +18,7 @@ const (
 	hostStep
 	hostReadIndex
 	hostMinMatch
+	hostFailed
 	hostClose
 )
 
@@ -158,6 +159,8 @@ func (h *Host) handle(ev *hostEvent) {
 			_ = g.rn.Step(ev.msg)
 		case hostReadIndex:
 			g.readIndex()
+		case hostFailed:
+			g.failed = true
 		}
 	})
 	h.touch(g)

@@ -110,7 +110,6 @@ func (p *Partition) becomeServing(ev *evaluator) {
 	p.serving.Store(true)
 	p.announce()
 	p.mu.Unlock()
-	p.replay.finish(p.o.Clock())
 	p.log.Info("partition serves", "term", ev.term, "applied", p.Applied())
 }
 

@@ -49,22 +49,22 @@ func (p *Partition) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), db.Close())
 	}
-	p.plog, p.db = log, db
-	p.durable.db, p.durable.dir = db, filepath.Join(dir, DBDir)
-	p.durable.decree = maxTableVersion(db)
-	ev, err := p.recoverState()
+	ev, g, err := p.recoverState(db, log)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), db.Close(), log.Close())
 	}
+	p.durable.mu.Lock()
+	p.durable.db, p.durable.dir = db, filepath.Join(dir, DBDir)
+	p.durable.mu.Unlock()
 	p.mu.Lock()
-	p.phase = phaseOpen
+	p.plog, p.db, p.group, p.phase = log, db, g, phaseOpen
 	p.announce()
 	p.mu.Unlock()
 	go p.run(ev)
-	p.h.post(hostEvent{kind: hostOpened, g: p.group})
+	p.h.post(hostEvent{kind: hostOpened, g: g})
 	return nil
 }
 
@@ -81,44 +81,46 @@ func (p *Partition) openLog(dir string) (*plog.Log, error) {
 }
 
 // recoverState finds out where to go on, and prepares the goroutine's state and the Raft group for it.
-func (p *Partition) recoverState() (*evaluator, error) {
-	durable, base := p.durable.decree, p.plog.FirstIndex()-1
-	if base > durable || p.plog.LastIndex()+1 < durable {
-		return nil, fmt.Errorf("log holds decrees %d to %d, but the database is durable up to %d",
-			base+1, p.plog.LastIndex(), durable)
+func (p *Partition) recoverState(db *badger.DB, log *plog.Log) (*evaluator, *group, error) {
+	durable, base := maxTableVersion(db), log.FirstIndex()-1
+	if base > durable || log.LastIndex()+1 < durable {
+		return nil, nil, fmt.Errorf("log holds decrees %d to %d, but the database is durable up to %d",
+			base+1, log.LastIndex(), durable)
 	}
+	p.durable.decree = durable
 	// The durable decree may be there in part only, so it is replayed, unless the log has been cut right behind a
 	// complete state (a restored checkpoint).
 	start := base
 	if durable > 0 {
 		start = max(base, durable-1)
 	}
-	conf, err := p.readSystem(start)
+	conf, err := p.readSystem(db, start)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.applied.Store(start)
-	p.replay.begin(start, p.plog.LastIndex(), p.o.Clock())
-	if p.group, err = p.newGroup(start, conf); err != nil {
-		return nil, err
+	p.replay.begin(start, log.LastIndex(), p.o.Clock())
+	g, err := p.newGroup(log, start, conf)
+	if err != nil {
+		return nil, nil, err
 	}
 	ev := &evaluator{epoch: 1}
 	ev.state = state{
-		db: p.db, overlay: newOverlay(), applied: start,
+		db: db, overlay: newOverlay(), applied: start,
 		tombstoneSeconds: uint64(p.o.TombstoneTTL.Seconds()),
 	}
 	ev.tx.limits, ev.tx.mu.s = p.o, &ev.state
-	p.log.Info("partition opened", "replay_from", start+1, "replay_to", p.plog.LastIndex())
-	return ev, nil
+	p.log.Info("partition opened", "replay_from", start+1, "replay_to", log.LastIndex())
+	return ev, g, nil
 }
 
 // readSystem reads the partition's own records.
-func (p *Partition) readSystem(start uint64) (*raftpb.ConfState, error) {
+func (p *Partition) readSystem(db *badger.DB, start uint64) (*raftpb.ConfState, error) {
 	conf := new(raftpb.ConfState)
 	if start == 0 {
 		return conf, nil
 	}
-	txn := p.db.NewTransactionAt(start, false)
+	txn := db.NewTransactionAt(start, false)
 	defer txn.Discard()
 	rec, err := readRecord(txn, confKey)
 	if err != nil {
@@ -159,9 +161,9 @@ func (p *Partition) readConfirmed(txn *badger.Txn) error {
 	return nil
 }
 
-func (p *Partition) newGroup(start uint64, conf *raftpb.ConfState) (*group, error) {
-	g := &group{h: p.h, p: p, applied: start, store: &storage{log: p.plog, conf: conf, applied: start}}
-	hs := p.plog.HardState()
+func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState) (*group, error) {
+	g := &group{h: p.h, p: p, applied: start, store: &storage{log: log, conf: conf, applied: start}}
+	hs := log.HardState()
 	g.hs, g.term = hs, hs.Term
 	g.hs.Commit = max(hs.Commit, start)
 	rn, err := newRawNode(&raft.Config{
@@ -178,7 +180,7 @@ func (p *Partition) newGroup(start uint64, conf *raftpb.ConfState) (*group, erro
 	if len(conf.GetVoters()) > 0 {
 		g.setConf(conf)
 	}
-	if p.plog.LastIndex() > 0 || start > 0 {
+	if log.LastIndex() > 0 || start > 0 {
 		return g, nil
 	}
 	voters := slices.Sorted(slices.Values(p.o.Voters))
@@ -258,18 +260,18 @@ func (l badgerLogger) Debugf(format string, v ...any) {
 func (p *Partition) close() error {
 	p.views.Lock()
 	defer p.views.Unlock()
+	p.durable.mu.Lock()
+	p.durable.db = nil
+	p.durable.mu.Unlock()
 	p.mu.Lock()
 	db, log := p.db, p.plog
-	opened := p.group != nil && db != nil
+	p.db, p.plog = nil, nil
 	if p.phase != phaseFailed {
 		p.phase = phaseStopped
 	}
 	p.announce()
 	p.mu.Unlock()
-	p.durable.mu.Lock()
-	p.durable.db = nil
-	p.durable.mu.Unlock()
-	if !opened {
+	if db == nil {
 		return nil
 	}
 	return errors.Join(db.Close(), log.Close())

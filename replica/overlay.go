@@ -12,7 +12,7 @@ type effect struct {
 	hash     uint64
 	// expiresAt is badger's own expiry in seconds since 1970, 0 for none.
 	expiresAt uint64
-	// superseded by a later effect of the same mutation on the same key.
+	// superseded: a later effect of the same mutation is on the same key.
 	superseded bool
 	owner      *effects
 	// prev is what the overlay held for the key before; used by undo only, until the next command begins.
@@ -21,21 +21,13 @@ type effect struct {
 	next *effect
 }
 
-// effects are what one mutation writes. Its memory is reused; see overlay.
+// effects are what one mutation writes. Their memory is reused; see overlay.
 type effects struct {
-	list  []*effect
-	arena arena
+	list []*effect
+	// arena holds keys and values. Whoever drops the effects resets it.
+	arena *arena
 	// generations is the number of lives that the mutation has begun.
 	generations uint32
-}
-
-// live calls f for every effect that no later one of the same mutation supersedes.
-func (s *effects) live(f func(e *effect)) {
-	for _, e := range s.list {
-		if !e.superseded {
-			f(e)
-		}
-	}
 }
 
 // overlay holds what is proposed, or being applied, and not yet in the database: the latest effect per database key.
@@ -130,7 +122,6 @@ func (o *overlay) drop(owner *effects) {
 		o.release(e)
 	}
 	owner.list = owner.list[:0]
-	owner.arena.reset()
 	owner.generations = 0
 }
 
@@ -183,7 +174,7 @@ type arena struct{ chunk []byte }
 
 const (
 	arenaChunkBytes = 64 << 10
-	arenaKeepBytes  = 1 << 20
+	arenaKeepBytes  = 256 << 10
 )
 
 // take returns an empty slice with room for n bytes.

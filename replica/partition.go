@@ -72,11 +72,12 @@ type Partition struct {
 	o   *Options
 	log *slog.Logger
 
-	// Set by open, before the phase is phaseOpen.
+	// Set by open under mu, with phaseOpen; nil again when closed. The goroutine and those who hold views read them
+	// without mu.
 	plog  *plog.Log
 	db    *badger.DB
-	clock mutation.Clock
 	group *group
+	clock mutation.Clock
 
 	applied atomic.Uint64
 	lead    atomic.Uint64
@@ -149,13 +150,10 @@ func (p *Partition) Err() error {
 	return p.err
 }
 
-// Log is the private log; nil until the partition is open.
+// Log is the private log; nil until the partition is open and after it was closed.
 func (p *Partition) Log() *plog.Log {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase < phaseOpen {
-		return nil
-	}
 	return p.plog
 }
 
@@ -213,6 +211,10 @@ func (p *Partition) unavailable() error {
 // post queues an event of the host's.
 func (p *Partition) post(ev partitionEvent) {
 	p.mu.Lock()
+	if p.quit {
+		p.mu.Unlock()
+		return
+	}
 	p.events = append(p.events, ev)
 	wake := p.idle
 	p.idle = false
@@ -231,10 +233,15 @@ func (p *Partition) fail(err error) {
 	}
 	p.phase, p.err, p.quit = phaseFailed, err, true
 	p.idle = false
+	p.events = nil
+	g := p.group
 	p.announce()
 	p.mu.Unlock()
 	p.wake.Signal()
 	p.log.Error("partition failed", "error", err)
+	if g != nil {
+		p.h.post(hostEvent{kind: hostFailed, g: g})
+	}
 }
 
 // announce wakes everybody who waits for the partition to change. mu is held.
@@ -247,8 +254,7 @@ func (p *Partition) announce() {
 func (p *Partition) waitReady(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		phase, err, changed := p.phase, p.err, p.changed
-		lead := p.lead.Load()
+		phase, err, changed, lead := p.phase, p.err, p.changed, p.lead.Load()
 		p.mu.Unlock()
 		switch {
 		case phase == phaseFailed:

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"replicanode/plog"
@@ -40,13 +41,14 @@ type ReplayStatus struct {
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
 	At   uint64 `json:"at"`
-	// Seconds is how long it has taken, up to the moment when commands were taken.
+	// Seconds is how long it has taken, up to Done.
 	Seconds float64 `json:"seconds"`
 	Done    bool    `json:"done"`
 }
 
 // replayProgress follows the replay.
 type replayProgress struct {
+	done         atomic.Bool
 	mu           sync.Mutex
 	from, to     uint64
 	began, ended time.Time
@@ -58,18 +60,23 @@ func (r *replayProgress) begin(after, to uint64, now time.Time) {
 	r.from, r.to, r.began = after+1, to, now
 }
 
-func (r *replayProgress) finish(now time.Time) {
+// passed notes that a decree is applied.
+func (r *replayProgress) passed(applied uint64, now time.Time) {
+	if r.done.Load() {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended.IsZero() {
+	if applied >= r.to {
 		r.ended = now
+		r.done.Store(true)
 	}
 }
 
 func (r *replayProgress) status(applied uint64, now time.Time) ReplayStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := ReplayStatus{From: r.from, To: r.to, At: min(applied, r.to), Done: !r.ended.IsZero()}
+	s := ReplayStatus{From: r.from, To: r.to, At: min(applied, r.to), Done: r.done.Load()}
 	if s.Done {
 		now = r.ended
 	}
