@@ -1,0 +1,268 @@
+package sched
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"replicanode/threadpool"
+)
+
+const (
+	ours       = "threadpool"
+	oursSilent = "threadpool without metrics"
+)
+
+// meter reads clocks and counters around a measurement.
+type meter struct {
+	wall    time.Time
+	cpu     time.Duration
+	mallocs uint64
+}
+
+func startMeter() meter {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return meter{wall: time.Now(), cpu: cpuTime(), mallocs: m.Mallocs}
+}
+
+func (m meter) stop(r *Result, ops int) {
+	wall, cpu := time.Since(m.wall), cpuTime()-m.cpu
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	n := float64(ops)
+	r.NsPerOp, r.CPUNsPerOp, r.AllocsPerOp = float64(wall)/n, float64(cpu)/n, float64(after.Mallocs-m.mallocs)/n
+}
+
+// cpuTime is the processor time the process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// openPool starts a pool of ours.
+func openPool(ctx context.Context, o threadpool.Options) (*threadpool.Pool, error) {
+	p, err := threadpool.New(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Start(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// stopPool ends a pool whose tasks have ended or end when cancelled.
+func stopPool(p *threadpool.Pool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return p.Stop(ctx)
+}
+
+// measureBacklog measures a task from submit to finish with a standing backlog.
+func measureBacklog(ctx context.Context, o *Options) ([]Result, error) {
+	var out []Result
+	for _, queued := range o.Backlogs {
+		for _, subject := range []string{ours, oursSilent} {
+			r, err := backlogOfOurs(ctx, o, subject, queued)
+			if err != nil {
+				return out, err
+			}
+			out = append(out, r)
+		}
+	}
+	for _, p := range o.Peers {
+		o.Progress("backlog of " + p.Name)
+		r, err := costOfPeer(ctx, o, p, 1)
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func backlogOfOurs(ctx context.Context, o *Options, subject string, queued int) (Result, error) {
+	r := Result{Subject: subject, Queued: queued}
+	if subject == ours {
+		r.Goal = "at most 100 ns, no allocation"
+	}
+	n := queued + 16
+	p, err := threadpool.New(threadpool.Options{Workers: o.Workers, MaxQueued: threadpool.Levels{n, n, n}, NoTiming: subject != ours})
+	if err != nil {
+		return r, err
+	}
+	warm := o.Tasks / 10
+	var finished atomic.Int64
+	var m meter
+	failed := make(chan error, 1)
+	done := make(chan struct{})
+	var t threadpool.Task
+	t = threadpool.Task{Code: "empty", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
+		switch i := int(finished.Add(1)); i {
+		case warm:
+			m = startMeter()
+		case warm + o.Tasks:
+			m.stop(&r, o.Tasks)
+			close(done)
+			return nil
+		}
+		// A context that can end costs allocations that are its own, so the tasks have none.
+		if _, err := p.Submit(context.Background(), t); err != nil {
+			select {
+			case failed <- err:
+			default:
+			}
+		}
+		return nil
+	}}
+	for range queued {
+		if _, err := p.Submit(context.Background(), t); err != nil {
+			return r, err
+		}
+	}
+	if err := p.Start(ctx); err != nil {
+		return r, err
+	}
+	select {
+	case <-done:
+	case err = <-failed:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if stopErr := stopPool(p); err == nil {
+		err = stopErr
+	}
+	r.Met = r.NsPerOp <= 100 && r.AllocsPerOp < 0.01
+	return r, err
+}
+
+// costOfPeer measures producers that submit as fast as they may, until the last task has run.
+func costOfPeer(ctx context.Context, o *Options, peer Peer, producers int) (Result, error) {
+	r := Result{Subject: peer.Name, Producers: producers}
+	p, err := peer.Open(o.Workers)
+	if err != nil {
+		return r, err
+	}
+	err = produce(ctx, &r, o.Tasks, producers, func(f func()) func() error {
+		return func() error { return p.Submit(f) }
+	})
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	return r, err
+}
+
+// produce has producers submit n tasks together and waits for the last. prepare makes the call that submits f.
+func produce(ctx context.Context, r *Result, n, producers int, prepare func(f func()) (submit func() error)) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	done := make(chan struct{})
+	f := func() {
+		if left.Add(-1) == 0 {
+			close(done)
+		}
+	}
+	submit := prepare(f)
+	failed := make(chan error, producers)
+	var wg sync.WaitGroup
+	m := startMeter()
+	for i := range producers {
+		share := n / producers
+		if i == 0 {
+			share += n % producers
+		}
+		wg.Go(func() {
+			for range share {
+				if err := submit(); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	var err error
+	select {
+	case <-done:
+	case err = <-failed:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	m.stop(r, n)
+	wg.Wait()
+	return err
+}
+
+// measureProducers measures submission by one and by eight goroutines, from outside the pool.
+func measureProducers(ctx context.Context, o *Options) ([]Result, error) {
+	var out []Result
+	for _, producers := range []int{1, 8} {
+		r := Result{Subject: ours, Producers: producers}
+		n := o.Tasks + 1
+		p, err := openPool(ctx, threadpool.Options{Workers: o.Workers, MaxQueued: threadpool.Levels{n, n, n}})
+		if err != nil {
+			return out, err
+		}
+		err = produce(ctx, &r, o.Tasks, producers, func(f func()) func() error {
+			t := threadpool.Task{Code: "empty", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
+				f()
+				return nil
+			}}
+			return func() error {
+				_, err := p.Submit(context.Background(), t)
+				return err
+			}
+		})
+		if stopErr := stopPool(p); err == nil {
+			err = stopErr
+		}
+		if producers == 8 {
+			r.Goal, r.Met = "at most 250 ns", r.NsPerOp <= 250
+		}
+		out = append(out, r)
+		if err != nil {
+			return out, err
+		}
+		for _, peer := range o.Peers {
+			r, err := costOfPeer(ctx, o, peer, producers)
+			if err != nil {
+				return out, fmt.Errorf("%s: %w", peer.Name, err)
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// measureYield measures a Yield that finds nothing more urgent.
+func measureYield(ctx context.Context, o *Options) ([]Result, error) {
+	r := Result{Subject: ours, Goal: "at most 15 ns, no allocation"}
+	p, err := openPool(ctx, threadpool.Options{Workers: 1})
+	if err != nil {
+		return nil, err
+	}
+	err = p.Do(ctx, threadpool.Task{Code: "yields", Run: func(ctx context.Context, t *threadpool.Turn) error {
+		n := 10 * o.Tasks
+		m := startMeter()
+		for range n {
+			if err := t.Yield(4096); err != nil {
+				return err
+			}
+		}
+		m.stop(&r, n)
+		return nil
+	}})
+	if stopErr := stopPool(p); err == nil {
+		err = stopErr
+	}
+	r.Met = r.NsPerOp <= 15 && r.AllocsPerOp < 0.001
+	return []Result{r}, err
+}
