@@ -33,12 +33,13 @@ const (
 	readBatch    = 200
 )
 
-// connect makes a client with one connection that never sends anything twice. The library's own log is switched off, in the whole
-// process: it tells every connection that a kill breaks.
+// connect makes a client that never sends anything twice. Only one goroutine uses it, so it has one connection; the pool is larger
+// because the library tries to connect on and on, beyond Close, once as many attempts have failed as the pool is large. Its own log
+// is switched off, in the whole process: it tells every connection that a kill breaks.
 func connect(addr string) *redis.Client {
 	logging.Disable()
 	return redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, PoolSize: 1, DialerRetries: 1, Protocol: 2, DisableIdentity: true, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
+		Addr: addr, MaxRetries: -1, PoolSize: 16, DialerRetries: 1, Protocol: 2, DisableIdentity: true, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
 	})
 }
 
