@@ -1,0 +1,68 @@
+// Command sched measures the scheduler beside the pools an engineer would otherwise pick: raw ants, pond, and a goroutine per
+// task.
+//
+//	go run ./sched [--tasks N] [--only backlog,producers] [--saturation 60s] [--json FILE]
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"time"
+
+	"replicanode/bench/sched"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "sched peers:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var o sched.Options
+	flag.IntVar(&o.Tasks, "tasks", 0, "number of tasks a cost is measured over (default 2,000,000)")
+	flag.IntVar(&o.Samples, "samples", 0, "number of urgent tasks whose start is measured (default 500)")
+	flag.DurationVar(&o.Saturation, "saturation", 0, "how long Common is kept saturated (default 60s)")
+	only := flag.String("only", "", "measurements, separated by commas: "+strings.Join(sched.Names(), ", ")+" (default: all)")
+	file := flag.String("json", "", "write the results to this file too; - writes them to standard output instead of text")
+	flag.Parse()
+	if *only != "" {
+		o.Only = strings.Split(*only, ",")
+	}
+	o.Peers = []sched.Peer{antsPeer(), pondPeer(), goroutinePeer()}
+	o.Progress = func(what string) { fmt.Fprintf(os.Stderr, "\r\x1b[K%s", what) }
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	began := time.Now()
+	results, err := sched.Run(ctx, o)
+	fmt.Fprint(os.Stderr, "\r\x1b[K")
+	if *file != "-" {
+		for _, r := range results {
+			fmt.Println(r)
+		}
+	}
+	if err != nil || *file == "" {
+		return err
+	}
+	b, err := json.MarshalIndent(map[string]any{
+		"config":  map[string]any{"tasks": o.Tasks, "samples": o.Samples, "saturation_seconds": o.Saturation.Seconds(), "seconds": time.Since(began).Seconds()},
+		"machine": map[string]any{"cpus": runtime.NumCPU(), "gomaxprocs": runtime.GOMAXPROCS(0), "go": runtime.Version(), "arch": runtime.GOARCH},
+		"results": results,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if *file == "-" {
+		_, err = os.Stdout.Write(b)
+		return err
+	}
+	return os.WriteFile(*file, b, 0o644)
+}
