@@ -123,6 +123,10 @@ func (l *Log) admit(entries []Entry, size int64, cutTerm uint64) error {
 	if l.syncer.stopped() {
 		return ErrClosed
 	}
+	if l.refuse {
+		l.refuse = false
+		return fmt.Errorf("%w: an earlier batch failed", ErrDiskFull)
+	}
 	if waiting := l.inflight + int64(len(l.pend.buf)); waiting > 0 && waiting+size > l.opts.MaxPendingBytes {
 		return fmt.Errorf("%w: %d bytes", ErrBacklog, waiting)
 	}

@@ -267,7 +267,7 @@ func (l *Log) rollback() {
 	}
 	l.tail, l.tailCap, l.nextPoint = l.done, s.size, 0
 	l.session = (l.session + 1) & 0xffffff
-	l.full = true
+	l.full, l.refuse = true, true
 	l.lastIndex.Store(l.tail.last)
 }
 

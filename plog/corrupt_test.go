@@ -157,7 +157,7 @@ func TestBitFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := flipStep(43)
+	step := flipStep(83)
 	found, harmless := 0, 0
 	for name, b := range im {
 		seq, isSegment := parseSegmentName(name)
@@ -222,7 +222,7 @@ func TestBitFlipsAfterCrash(t *testing.T) {
 	im := takeImage(t, mem.CrashClone(vfs.CrashCloneCfg{}))
 	active := segmentName(l.done.seq)
 	closeLog(t, l)
-	for bit := 0; bit < len(im[active])*8; bit += flipStep(37) {
+	for bit := 0; bit < len(im[active])*8; bit += flipStep(61) {
 		flipped := slices.Clone(im[active])
 		flipped[bit/8] ^= 1 << (bit % 8)
 		broken := im.with(active, flipped)

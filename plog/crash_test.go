@@ -303,7 +303,7 @@ func TestCrashExhaustive(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	if !stress {
 		rng.Shuffle(len(workloads), func(i, j int) { workloads[i], workloads[j] = workloads[j], workloads[i] })
-		workloads = workloads[:50]
+		workloads = workloads[:30]
 	}
 	syncer := startSyncer(t)
 	crashes := 0

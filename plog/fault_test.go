@@ -121,7 +121,11 @@ func TestDiskFull(t *testing.T) {
 				t.Fatalf("n=%d, %c, full: %v", n, faultOps[i], err)
 			}
 			f.heal()
-			if err := r.do(faultOps[i]); err != nil {
+			err = r.do(faultOps[i])
+			if errors.Is(err, ErrDiskFull) {
+				err = r.do(faultOps[i]) // the first append after it is refused
+			}
+			if err != nil {
 				t.Fatalf("n=%d, %c, space again: %v", n, faultOps[i], err)
 			}
 		}
@@ -234,7 +238,7 @@ func TestDiskFullPipelined(t *testing.T) {
 		}
 		for i := range 80 {
 			es := batch(s.last()+1, 2, s.lastTerm(), 500)
-			if i%13 == 12 {
+			if i%13 == 12 || i%13 == 5 {
 				es = batch(s.last()-1, 3, s.lastTerm()+1, 400)
 			}
 			if !add(es) {
@@ -247,11 +251,91 @@ func TestDiskFullPipelined(t *testing.T) {
 		}
 		f.heal()
 		es := batch(acked.last()+1, 2, acked.lastTerm(), 5000)
-		mustAppend(t, l, es, nil)
+		if err := appendSync(l, es, nil); errors.Is(err, ErrDiskFull) {
+			mustAppend(t, l, es, nil)
+		}
 		acked.append(es, nil)
 		if err := acked.diff(l); err != nil {
 			t.Fatalf("n=%d, space again: %v", n, err)
 		}
 		closeLog(t, l)
 	}
+}
+
+// TestBallast releases on a disk so full that only the ballast makes room for the manifest.
+func TestBallast(t *testing.T) {
+	mem := vfs.NewMem()
+	full := false
+	var mu sync.Mutex
+	f := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := mem.Stat("/plog/" + ballastName)
+		if full && err == nil && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	l, err := tryOpen(errorfs.Wrap(mem, f), Options{BallastBytes: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, batch(1, 5, 1, 100), nil)
+	mu.Lock()
+	full = true
+	mu.Unlock()
+	if err := l.Release(3); err != nil {
+		t.Fatal(err)
+	}
+	check(t, l, 3, batch(1, 5, 1, 100)[3:])
+	mu.Lock()
+	full = false
+	mu.Unlock()
+	if err := l.Release(4); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mem.Stat("/plog/" + ballastName); err != nil {
+		t.Fatalf("ballast not taken back: %v", err)
+	}
+	closeLog(t, l)
+}
+
+// TestAllocations holds appends and reads to no allocation per record.
+func TestAllocations(t *testing.T) {
+	l := open(t, vfs.NewMem(), Options{SegmentBytes: 8 << 20, CacheBytes: 64 << 10})
+	es := batch(1, 64, 1, 100)
+	done := make(chan error, 1)
+	ack := func(err error) { done <- err }
+	add := func() {
+		next := l.LastIndex() + 1
+		for i := range es {
+			es[i].Index = next + uint64(i)
+		}
+		if err := l.Append(es, nil, ack); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		add()
+	}
+	if n := testing.AllocsPerRun(200, add); n >= 16 {
+		t.Errorf("%v allocations per batch of 64", n)
+	}
+	l.SetCommitted(l.LastIndex())
+	r, err := l.NewReader(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10000, func() {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0.1 {
+		t.Errorf("%v allocations per read record", n)
+	}
+	_ = r.Close()
+	closeLog(t, l)
 }

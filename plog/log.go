@@ -52,6 +52,7 @@ type Log struct {
 	session        uint32
 	queued         bool // the Syncer knows that pend is not empty
 	full           bool // the last group failed for lack of space
+	refuse         bool // the next Append must hear of that
 	closed         bool
 	failed         error
 	useClock       uint64

@@ -12,7 +12,7 @@ const (
 	maxReadBuffer = 256 << 10
 
 	askBytes    = 256 << 10 // read ahead at a time: what the kernel takes in one go
-	askDistance = 1 << 20   // and how far
+	askDistance = 2 << 20   // and how far
 )
 
 // Reader streams the durable and committed entries of a log in order, each verified, without allocating per
@@ -113,6 +113,9 @@ func (r *Reader) enter(s *segment) error {
 		}
 	}
 	r.c.start(s.file, s, l.partition, p, s.end)
+	l.mu.Unlock()
+	r.c.ask()
+	l.mu.Lock()
 	return nil
 }
 
