@@ -1,0 +1,397 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/plog"
+)
+
+// brokenFS is the operating system's file system, whose writes or syncs of log files below one folder fail on demand.
+type brokenFS struct {
+	vfs.FS
+	below     string
+	failWrite atomic.Pointer[error]
+	failSync  atomic.Pointer[error]
+}
+
+type brokenFile struct {
+	vfs.File
+	fs *brokenFS
+}
+
+func newBrokenFS(below string) *brokenFS { return &brokenFS{FS: vfs.Default, below: below} }
+
+func (fs *brokenFS) wrap(name string, f vfs.File, err error) (vfs.File, error) {
+	if err != nil || !strings.HasPrefix(name, fs.below) {
+		return f, err
+	}
+	return &brokenFile{f, fs}, nil
+}
+
+func (fs *brokenFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.Create(name, c)
+	return fs.wrap(name, f, err)
+}
+
+func (fs *brokenFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := fs.FS.OpenReadWrite(name, c, o...)
+	return fs.wrap(name, f, err)
+}
+
+func (fs *brokenFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.ReuseForWrite(from, to, c)
+	return fs.wrap(to, f, err)
+}
+
+func failure(p *atomic.Pointer[error]) error {
+	if err := p.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *brokenFile) Write(b []byte) (int, error) {
+	if err := failure(&f.fs.failWrite); err != nil {
+		return 0, err
+	}
+	return f.File.Write(b)
+}
+
+func (f *brokenFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := failure(&f.fs.failWrite); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(b, off)
+}
+
+func (f *brokenFile) Sync() error {
+	if err := failure(&f.fs.failSync); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+func (f *brokenFile) SyncData() error {
+	if err := failure(&f.fs.failSync); err != nil {
+		return err
+	}
+	return f.File.SyncData()
+}
+
+func (f *brokenFile) SyncTo(length int64) (bool, error) {
+	if err := failure(&f.fs.failSync); err != nil {
+		return false, err
+	}
+	return f.File.SyncTo(length)
+}
+
+// brokenNode has two partitions, of which the log of number 0 can be made to fail.
+func brokenNode(t *testing.T) (*testNode, *brokenFS) {
+	dir := t.TempDir()
+	fs := newBrokenFS(filepath.Join(dir, PartitionDir(0)))
+	o := testOptions(t, dir)
+	o.Partitions, o.FS, o.Tick = 2, fs, time.Millisecond
+	return startNode(t, o), fs
+}
+
+func TestFailedSyncStopsOnePartition(t *testing.T) {
+	n, fs := brokenNode(t)
+	p, other := n.Partition(0), n.Partition(1)
+	set(t, p, "k", "v")
+	broken := errors.New("the disk is gone")
+	fs.failSync.Store(&broken)
+	err := try(p, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("w"), 0) })
+	if !errors.As(err, new(*FailedError)) || !errors.Is(err, broken) {
+		t.Errorf("pending command: %v", err)
+	}
+	if err := try(p, func(*Tx) {}); !errors.As(err, new(*FailedError)) {
+		t.Errorf("new command: %v", err)
+	}
+	if err := p.View(t.Context(), func(*View) error { return nil }); !errors.As(err, new(*FailedError)) {
+		t.Errorf("view: %v", err)
+	}
+	if !errors.Is(p.Err(), broken) || p.Status().Error == "" || p.Ready() {
+		t.Errorf("%v, status %+v", p.Err(), p.Status())
+	}
+	if err := n.WaitReady(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("wait: %v", err)
+	}
+	set(t, other, "k", "v")
+	if err := n.Stop(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("stop: %v", err)
+	}
+	must(t, n.syncer.Stop(t.Context()))
+}
+
+func TestFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
+	n, fs := brokenNode(t)
+	defer n.stop(t)
+	p := n.Partition(0)
+	set(t, p, "k", "before")
+	full := error(&os.PathError{Op: "write", Path: "log", Err: syscall.ENOSPC})
+	fs.failWrite.Store(&full)
+
+	var calls []*call
+	for i := range 100 {
+		c := newCall(func(tx *Tx) { _ = tx.Put([]byte("k"), fmt.Append(nil, i), 0) })
+		if err := p.Propose(c); err != nil {
+			if !errors.Is(err, ErrNoSpace) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		calls = append(calls, c)
+	}
+	for _, c := range calls {
+		if err := <-c.done; !errors.Is(err, ErrNoSpace) {
+			t.Errorf("pending: %v", err)
+		}
+	}
+	if err := try(p, func(*Tx) {}); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("new: %v", err)
+	}
+	if v, ok := get(t, p, "k"); !ok || v != "before" {
+		t.Errorf("%q %v on a full disk", v, ok)
+	}
+	set(t, n.Partition(1), "k", "other")
+	if p.Err() != nil || p.Status().Refusing == "" {
+		t.Errorf("%v, %+v", p.Err(), p.Status())
+	}
+
+	fs.failWrite.Store(nil)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := try(p, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("after"), 0) })
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNoSpace) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if v, _ := get(t, p, "k"); v != "after" {
+		t.Errorf("%q after there was space", v)
+	}
+}
+
+func TestStopOnAFullDiskEnds(t *testing.T) {
+	n, fs := brokenNode(t)
+	full := error(&os.PathError{Op: "write", Path: "log", Err: syscall.ENOSPC})
+	fs.failWrite.Store(&full)
+	if err := try(n.Partition(0), func(tx *Tx) { _ = tx.Put([]byte("k"), nil, 0) }); !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	_ = n.Stop(t.Context())
+	must(t, n.syncer.Stop(t.Context()))
+}
+
+func TestCorruptLogKeepsOnePartitionOut(t *testing.T) {
+	dir := t.TempDir()
+	o := testOptions(t, dir)
+	o.Partitions = 2
+	n := startNode(t, o)
+	for i := range 50 {
+		set(t, n.Partition(0), key(i), strings.Repeat("x", 1000))
+	}
+	n.stop(t)
+	segments, err := filepath.Glob(filepath.Join(dir, PartitionDir(0), LogDir, "*"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(segments, err)
+	}
+	for _, name := range segments {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := strings.Index(string(data), strings.Repeat("x", 1000)); at > 0 {
+			data[at+500] ^= 1
+			must(t, os.WriteFile(name, data, 0o644))
+		}
+	}
+	if n, err = openNode(o); err != nil {
+		t.Fatal(err)
+	}
+	defer n.stop(t)
+	var corrupt *plog.ErrCorrupt
+	if err := n.WaitReady(t.Context()); !errors.As(err, &corrupt) || corrupt.Partition != 0 {
+		t.Fatalf("%v", err)
+	}
+	if p := n.Partition(0); !errors.As(p.Err(), &corrupt) || p.Log() != nil || p.DB() != nil {
+		t.Errorf("%v", p.Err())
+	}
+	set(t, n.Partition(1), "k", "v")
+}
+
+func TestDatabaseAheadOfItsLogIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	o := testOptions(t, dir)
+	n := startNode(t, o)
+	for i := range 10 {
+		set(t, n.Partition(0), key(i), "v")
+	}
+	n.stop(t)
+	must(t, os.RemoveAll(filepath.Join(dir, PartitionDir(0), LogDir)))
+	n, err := openNode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.stop(t)
+	if err := n.WaitReady(t.Context()); !errors.As(err, new(*FailedError)) {
+		t.Fatalf("%v", err)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	o.QueueCommands = 10
+	n := startNode(t, o)
+	defer n.stop(t)
+	p := n.Partition(0)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	blocker := newCall(func(*Tx) { close(entered); <-leave })
+	must(t, p.Propose(blocker))
+	<-entered
+	var calls []*call
+	for range 10 {
+		c := newCall(func(*Tx) {})
+		if err := p.Propose(c); err != nil {
+			break
+		}
+		calls = append(calls, c)
+	}
+	if err := p.Propose(newCall(func(*Tx) {})); !errors.Is(err, ErrBusy) {
+		t.Errorf("%v", err)
+	}
+	close(leave)
+	for _, c := range append(calls, blocker) {
+		must(t, <-c.done)
+	}
+}
+
+func TestRefuseWrites(t *testing.T) {
+	n := startNode(t, testOptions(t, t.TempDir()))
+	defer n.stop(t)
+	p := n.Partition(0)
+	set(t, p, "k", "v")
+	full := errors.New("disk is nearly full")
+	n.RefuseWrites(full)
+	if err := p.Propose(newCall(func(*Tx) {})); !errors.Is(err, full) {
+		t.Errorf("%v", err)
+	}
+	if v, _ := get(t, p, "k"); v != "v" {
+		t.Errorf("%q", v)
+	}
+	if _, err := applyBatch(p, counterBatch(0, 1)); err != nil {
+		t.Errorf("duplication: %v", err)
+	}
+	n.RefuseWrites(nil)
+	set(t, p, "k", "w")
+}
+
+// TestStopUnderLoad: every command ends exactly once, and what ended well is there afterwards.
+func TestStopUnderLoad(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	n := startNode(t, o)
+	p := n.Partition(0)
+	var calls []*call
+	stopped := make(chan error, 1)
+	for i := 0; ; i++ {
+		c := newCall(func(tx *Tx) { _ = tx.Put([]byte(key(i)), []byte("v"), 0) })
+		if err := p.Propose(c); err != nil {
+			if !errors.Is(err, ErrBusy) {
+				if !errors.Is(err, ErrStopped) {
+					t.Errorf("%v", err)
+				}
+				break
+			}
+			c = nil
+		}
+		calls = append(calls, c)
+		if i == 2000 {
+			go func() { stopped <- n.Stop(context.Background()) }()
+		}
+	}
+	must(t, <-stopped)
+	must(t, n.syncer.Stop(t.Context()))
+	n = startNode(t, o)
+	defer n.stop(t)
+	for i, c := range calls {
+		if c == nil {
+			continue
+		}
+		err := <-c.done
+		if _, ok := get(t, n.Partition(0), key(i)); err == nil && !ok {
+			t.Fatalf("command %d finished well and is lost", i)
+		}
+		if len(c.done) > 0 {
+			t.Fatalf("command %d finished twice", i)
+		}
+	}
+	if err := n.Partition(0).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNothingIsServedBeforeStartAndAfterStop(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	o.Syncer = plog.NewSyncer(plog.SyncerOptions{})
+	must(t, o.Syncer.Start(t.Context()))
+	h, err := NewHost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := h.Partition(0)
+	if err := p.Propose(newCall(func(*Tx) {})); !errors.Is(err, ErrNotReady) {
+		t.Errorf("before: %v", err)
+	}
+	if p.Log() != nil || p.DB() != nil || p.Durable() != 0 || p.Status().Phase != "waiting" {
+		t.Error("there is something before the start")
+	}
+	must(t, h.Start(t.Context()))
+	if err := h.Start(t.Context()); err == nil {
+		t.Error("started twice")
+	}
+	must(t, h.WaitReady(t.Context()))
+	must(t, h.Stop(t.Context()))
+	must(t, h.Stop(t.Context()))
+	must(t, o.Syncer.Stop(t.Context()))
+	if err := p.Propose(newCall(func(*Tx) {})); !errors.Is(err, ErrStopped) {
+		t.Errorf("after: %v", err)
+	}
+	if err := p.View(t.Context(), func(*View) error { return nil }); !errors.Is(err, ErrStopped) {
+		t.Errorf("view after: %v", err)
+	}
+	if err := h.Start(t.Context()); err == nil {
+		t.Error("started after the stop")
+	}
+}
+
+// refusingRunner runs nothing.
+type refusingRunner struct{ err error }
+
+func (r refusingRunner) Run(context.Context, string, func(context.Context) error) error { return r.err }
+
+func TestRunnerThatRefusesIsWhyAPartitionDoesNotServe(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	queueFull := errors.New("queue full")
+	o.Runner = refusingRunner{queueFull}
+	n, err := openNode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.stop(t)
+	if err := n.WaitReady(t.Context()); !errors.Is(err, queueFull) {
+		t.Fatal(err)
+	}
+}
