@@ -147,6 +147,29 @@ func TestPanicsEndTheirConnectionOnly(t *testing.T) {
 	}
 }
 
+// What a connection proposed refers to its buffers: they live until it is finished, even when the connection's code has panicked.
+func TestPanicWaitsForOps(t *testing.T) {
+	fake := newFakeStore(2)
+	defer fake.close()
+	h := serve(t, Options{Store: panicStore{fake}})
+	other := h.dial()
+	other.do("PING")
+	c := h.dial()
+	release := fake.hold()
+	c.write("SET a 1\r\nGET panic\r\n")
+	waitFor(t, func() bool { return counted(h.s.metrics.panics) == 1 })
+	other.roundTrips(50)
+	if n := h.s.clients(); n != 2 {
+		t.Errorf("%d clients while a command is under way", n)
+	}
+	release()
+	c.expectEnd()
+	waitFor(t, func() bool { return h.s.clients() == 1 })
+	if got := other.do("GET", "a"); got != `"1"` {
+		t.Errorf("what was proposed: %s", got)
+	}
+}
+
 // expectEndAfterReplies checks that the server closes the connection, with or without replies before that.
 func (c *rawClient) expectEndAfterReplies() {
 	c.t.Helper()

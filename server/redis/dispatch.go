@@ -61,6 +61,10 @@ func (c *conn) dispatch(args [][]byte) {
 	}
 	switch {
 	case cmd.local != nil:
+		if cmd.flags&flagFast == 0 {
+			// Its reply may be long: it goes out rather than wait behind others.
+			c.settle()
+		}
 		cmd.local(c, args)
 	case cmd.merge != nil:
 		c.runMany(cmd, args)
@@ -159,14 +163,26 @@ func (c *conn) readNow(o *Op, p int) {
 		o.w = &c.out
 	}
 	c.readPart(o, p, c.server.opts.MaxReplyBytes)
-	switch {
-	case !direct:
-		c.queue = append(c.queue, o)
-	default:
-		if o.err != nil {
-			storeError(&c.out, o.err)
-		}
-		c.recycle(o)
+	if !direct {
+		c.keep(o)
+		return
+	}
+	if o.err != nil {
+		storeError(&c.out, o.err)
+	}
+	c.recycle(o)
+}
+
+// keep queues an op whose reply is complete but has to wait for those before it. Replies that wait are bounded together.
+func (c *conn) keep(o *Op) {
+	c.queue = append(c.queue, o)
+	n := int64(o.own.Len())
+	for _, part := range o.parts {
+		n += int64(part.own.Len())
+	}
+	o.reserved += n
+	if c.reserved.Add(n) > int64(c.server.opts.MaxReplyBytes) {
+		c.settle()
 	}
 }
 
@@ -210,7 +226,7 @@ func (c *conn) runMany(cmd *command, args [][]byte) {
 		left -= part.own.Len()
 	}
 	if len(c.queue) > 0 {
-		c.queue = append(c.queue, o)
+		c.keep(o)
 		return
 	}
 	o.emit(&c.out)

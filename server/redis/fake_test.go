@@ -37,7 +37,7 @@ func (s *fakeStore) Route(key []byte) int {
 func (s *fakeStore) close() {
 	for _, p := range s.partitions {
 		p.mu.Lock()
-		p.closed = true
+		p.closed, p.held = true, false
 		p.cond.Broadcast()
 		p.mu.Unlock()
 		p.wg.Wait()

@@ -152,6 +152,14 @@ func (c *rawClient) line(s string) string {
 	return c.do(words...)
 }
 
+// roundTrips lets the server do n commands for this client.
+func (c *rawClient) roundTrips(n int) {
+	c.t.Helper()
+	for range n {
+		c.do("PING")
+	}
+}
+
 // expectEnd checks that the server closed the connection.
 func (c *rawClient) expectEnd() {
 	c.t.Helper()

@@ -243,6 +243,65 @@ func TestReplyLimit(t *testing.T) {
 	}
 }
 
+// Complete replies that wait behind a write that is under way are bounded too.
+func TestRepliesThatWait(t *testing.T) {
+	h := serve(t, Options{MaxReplyBytes: 1 << 20, Limits: resp.Limits{MaxBulkBytes: 256 << 10}})
+	c := h.dial()
+	value := strings.Repeat("x", 200<<10)
+	c.do("HSET", "h", "a", value, "b", value)
+	c.do("MSET", "k1", value, "k2", value)
+	write := "k3" // in another partition than what is read
+	for h.store.Route([]byte(write)) == h.store.Route([]byte("h")) || h.store.Route([]byte(write)) == h.store.Route([]byte("k1")) ||
+		h.store.Route([]byte(write)) == h.store.Route([]byte("k2")) {
+		write += "x"
+	}
+	h.s.mu.Lock()
+	var server *conn
+	for _, server = range h.s.conns {
+	}
+	h.s.mu.Unlock()
+	other := h.dial()
+	for _, read := range [][]string{{"HGETALL", "h"}, {"MGET", "k1", "k2"}, {"HVALS", "h"}} {
+		release := h.store.hold()
+		request := "SET " + write + " 1\r\n" + strings.Repeat(strings.Join(read, " ")+"\r\n", 30)
+		c.write(request)
+		waitFor(t, func() bool { return server.reserved.Load() > 1<<20 })
+		other.roundTrips(50) // time in which the server would go on, did it not wait
+		if n := server.reserved.Load(); n > 2<<20 {
+			t.Errorf("%d bytes wait", n)
+		}
+		release()
+		if got := c.read(); got != "OK" {
+			t.Errorf("SET: %s", got)
+		}
+		for range 30 {
+			if got := c.read(); len(got) < 2*len(value) {
+				t.Fatalf("%s: %.100s", read[0], got)
+			}
+		}
+	}
+	waitFor(t, func() bool { return server.reserved.Load() == 0 })
+	waitFor(t, func() bool { return h.s.budget.Used() < 64<<10 })
+}
+
+// Large replies count towards the memory of all connections.
+func TestReplyBudget(t *testing.T) {
+	h := serve(t, Options{MaxBufferBytes: 2 << 20, MaxReplyBytes: 4 << 20, Limits: resp.Limits{MaxBulkBytes: 1 << 20, MaxRequestBytes: 2 << 20}})
+	c := h.dial()
+	for _, key := range []string{"a", "b", "c"} {
+		c.do("SET", key, strings.Repeat("x", 1<<20-100))
+	}
+	if got := c.do("MGET", "a", "b", "c"); got != "-ERR no memory left for the reply" {
+		t.Errorf("%.100s", got)
+	}
+	if got := c.do("STRLEN", "a"); got != ":1048476" {
+		t.Errorf("afterwards: %s", got)
+	}
+	if used := h.s.budget.Used(); used != 0 {
+		t.Errorf("%d bytes used", used)
+	}
+}
+
 func TestBufferBudget(t *testing.T) {
 	h := serve(t, Options{MaxBufferBytes: 2 << 20, Limits: resp.Limits{MaxBulkBytes: 1 << 20, MaxRequestBytes: 2 << 20}})
 	other := bystander(h)

@@ -251,7 +251,6 @@ func scan(c *conn, args [][]byte) {
 		c.refuse(text)
 		return
 	}
-	c.wait()
 	s := &scanOp{args: options, cursor: cursor & (1<<replica.CursorBits - 1), left: c.server.opts.MaxReplyBytes}
 	err := store.Partition(p).View(c.server.ctx, s)
 	w := c.reply()
@@ -278,7 +277,6 @@ func scan(c *conn, args [][]byte) {
 
 // dbsize counts the keys of all partitions.
 func dbsize(c *conn, _ [][]byte) {
-	c.wait()
 	var sum uint64
 	for p := range c.server.opts.Store.Partitions() {
 		n, err := c.server.opts.Store.Partition(p).Count(c.server.ctx)
@@ -313,7 +311,6 @@ func flush(c *conn, args [][]byte) {
 		c.refuse(errSyntax)
 		return
 	}
-	c.settle()
 	for p := range c.server.opts.Store.Partitions() {
 		if err := c.flushPartition(p); err != nil {
 			storeError(&c.out, err)

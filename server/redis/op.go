@@ -39,6 +39,7 @@ type Op struct {
 	limit     int // how long the reply may get
 
 	reserved int64 // bytes of reply reserved with the connection
+	held     int   // bytes of reply taken from the server's budget
 	failed   bool  // the reply is an error
 	panicked bool
 	err      error // what the store says instead of executing
@@ -98,12 +99,22 @@ func (o *Op) Finish(err error) {
 
 // room reports whether the reply may grow by n bytes, and makes it an error when it may not.
 func (o *Op) room(n int) bool {
-	if o.w.Len()-o.start+n <= o.limit {
-		return true
+	const step = 1 << 20 // what is taken from the budget at a time, at least
+	size := o.w.Len() - o.start + n
+	if size > o.limit {
+		o.c.server.metrics.refused[refusedReply].Inc()
+		o.fail("ERR the reply is longer than the limit of " + strconv.Itoa(o.c.server.opts.MaxReplyBytes) + " bytes")
+		return false
 	}
-	o.c.server.metrics.refused[refusedReply].Inc()
-	o.fail("ERR the reply is longer than the limit of " + strconv.Itoa(o.c.server.opts.MaxReplyBytes) + " bytes")
-	return false
+	if more := size - keepReplies - o.held; more > 0 {
+		if more = max(more, step); !o.c.server.budget.Take(more) {
+			o.c.server.metrics.refused[refusedBuffers].Inc()
+			o.fail("ERR no memory left for the reply")
+			return false
+		}
+		o.held += more
+	}
+	return true
 }
 
 // emit appends the reply to w. It is called once the op and its parts are finished.
@@ -154,9 +165,8 @@ func (c *conn) recycle(o *Op) {
 	for _, part := range o.parts {
 		c.recycle(part)
 	}
-	if o.reserved > 0 {
-		c.reserved.Add(-o.reserved)
-	}
+	c.reserved.Add(-o.reserved)
+	c.server.budget.Take(-o.held)
 	if len(c.free) >= keepOps || o.panicked {
 		return
 	}
