@@ -176,7 +176,9 @@ func (c *core) dequeue(e *entry, now int64) {
 		c.timers.clear(e)
 	}
 	if c.waiting == 0 {
-		c.urgent.Store(c.urgent.Load() &^ urgentLevels)
+		if u := c.urgent.Load(); u&urgentLevels != 0 {
+			c.urgent.Store(u &^ urgentLevels)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -32,6 +33,9 @@ type Pool struct {
 	// workers counts the goroutines inside work, calls the Done callbacks outside any of them.
 	workers int
 	calls   int
+	// lingering is set while a worker without a task looks out for nudge.
+	lingering bool
+	nudge     atomic.Bool
 	// releaseOnce guards the end of the goroutine supply.
 	releaseOnce sync.Once
 	lastDump    int64
@@ -184,6 +188,9 @@ func (p *Pool) unlock(now int64) {
 	spawn := 0
 	if c.waiting > c.starting && c.hasRoom() && p.started {
 		spawn = p.fillSlots(now)
+	}
+	if p.lingering && c.waiting > 0 {
+		p.nudge.Store(true)
 	}
 	if c.reopened && spawn == 0 {
 		c.afterLeave(now)

@@ -2,6 +2,7 @@ package threadpool
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"runtime/trace"
@@ -15,13 +16,45 @@ type worker struct {
 	labelled *code
 }
 
+// lingerRounds is how often a worker without a task lets others run and looks again before it leaves: some microseconds,
+// in which the next submission costs no new worker.
+const lingerRounds = 64
+
 // work runs tasks until its slot is taken away or nothing is runnable.
 func (p *Pool) work() {
 	var w worker
 	defer w.clearLabels()
-	for e := p.first(); e != nil; {
-		e = p.execute(&w, e)
+	for e := p.first(); e != nil; e = p.linger() {
+		for e != nil {
+			e = p.execute(&w, e)
+		}
 	}
+}
+
+// linger waits a moment for another task; the worker has just been let go. Only one worker lingers at a time. Its slot counts as
+// promised meanwhile.
+func (p *Pool) linger() *entry {
+	p.mu.Lock()
+	c := &p.c
+	if p.stopping || c.starting > 0 || c.waiting > 0 || !c.hasRoom() {
+		p.mu.Unlock()
+		return nil
+	}
+	c.starting++
+	p.workers++
+	p.lingering = true
+	p.nudge.Store(false)
+	p.mu.Unlock()
+	for range lingerRounds {
+		if p.nudge.Load() {
+			break
+		}
+		runtime.Gosched()
+	}
+	p.mu.Lock()
+	p.lingering = false
+	p.mu.Unlock()
+	return p.first()
 }
 
 // first turns the slot promised to a new worker into a task.
@@ -57,11 +90,11 @@ func (p *Pool) next(now int64) *entry {
 	return e
 }
 
-// execute runs a task, ends it, and returns the slot's next one. A panic and runtime.Goexit cost no slot.
+// execute runs tasks, one after the other, until there is none or one has panicked; then it returns the slot's next one. A panic and
+// runtime.Goexit cost no slot.
 func (p *Pool) execute(w *worker, e *entry) (next *entry) {
-	returned := false
 	defer func() {
-		if returned {
+		if e == nil {
 			return
 		}
 		if v := recover(); v != nil {
@@ -73,16 +106,21 @@ func (p *Pool) execute(w *worker, e *entry) (next *entry) {
 		p.log.Error("task called runtime.Goexit", "code", e.code.name, "id", e.seq)
 		p.end(e, ErrGoexit, false)
 	}()
-	w.enter(p, e)
-	err := p.body(e)
-	returned = true
-	return p.end(e, err, true)
+	for e != nil {
+		w.enter(p, e)
+		var err error
+		if p.o.TraceRegions && trace.IsEnabled() {
+			err = p.traced(e)
+		} else {
+			err = e.run(e.ctx, &e.turn)
+		}
+		e = p.end(e, err, true)
+	}
+	return nil
 }
 
-func (p *Pool) body(e *entry) error {
-	if p.o.TraceRegions && trace.IsEnabled() {
-		defer trace.StartRegion(e.ctx, e.code.name).End()
-	}
+func (p *Pool) traced(e *entry) error {
+	defer trace.StartRegion(e.ctx, e.code.name).End()
 	return e.run(e.ctx, &e.turn)
 }
 
