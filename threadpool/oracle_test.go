@@ -196,6 +196,7 @@ type rig struct {
 	log  []string
 	keys []string
 	fail bool
+	most int // tasks at a time
 }
 
 func newRig(t *testing.T, seed uint64, g Guards) *rig {
@@ -253,7 +254,7 @@ func (r *rig) remove(t *otask) {
 }
 
 func (r *rig) submit() {
-	if len(r.o.tasks) >= 40 {
+	if len(r.o.tasks) >= r.most {
 		return
 	}
 	e := r.c.newEntry()
@@ -525,6 +526,9 @@ func TestAgainstOracle(t *testing.T) {
 	const perRun = 500
 	for run := range total / perRun {
 		r := newRig(t, uint64(run), guards[run%len(guards)])
+		if r.most = 14; run%16 < len(guards) {
+			r.most = 40
+		}
 		for r.step = range perRun {
 			r.operate()
 			if !r.fail && r.rnd.IntN(2) == 0 {
