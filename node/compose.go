@@ -121,17 +121,18 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	id := n.folder.Identity
 	var err error
 	n.host, err = replica.NewHost(replica.Options{
-		Dir:           filepath.Join(n.opts.DataDir, partitionsDir),
-		Partitions:    id.Partitions,
-		NodeID:        id.NodeID,
-		ClusterID:     id.ClusterID,
-		Syncer:        n.syncer,
-		Log:           plog.Options{SegmentBytes: n.opts.SegmentBytes, Metrics: plog.NewMetrics(n.registry), Logger: n.opts.Logger},
-		Runner:        &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)},
-		MaxValueBytes: n.opts.MaxValueBytes,
-		MemTableBytes: n.opts.MemtableBytes,
-		Logger:        n.opts.Logger,
-		Registerer:    n.registry,
+		Dir:             filepath.Join(n.opts.DataDir, partitionsDir),
+		Partitions:      id.Partitions,
+		NodeID:          id.NodeID,
+		ClusterID:       id.ClusterID,
+		Syncer:          n.syncer,
+		Log:             plog.Options{SegmentBytes: n.opts.SegmentBytes, Metrics: plog.NewMetrics(n.registry), Logger: n.opts.Logger},
+		Runner:          &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)},
+		MaxValueBytes:   n.opts.MaxValueBytes,
+		DurableAdvanced: n.durableAdvanced,
+		MemTableBytes:   n.opts.MemtableBytes,
+		Logger:          n.opts.Logger,
+		Registerer:      n.registry,
 	})
 	if err != nil {
 		return err

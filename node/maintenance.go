@@ -82,6 +82,14 @@ func (n *Node) duplicationHolds(partition uint32) []gc.Hold {
 	return []gc.Hold{{Rule: gc.RuleDuplication, Decree: decree, Known: known}}
 }
 
+// durableAdvanced runs log collection soon: a table that was written out may free a segment, and a segment that is used again
+// needs no preparation. It is called before maintenance has started, too.
+func (n *Node) durableAdvanced(uint32) {
+	if n.phases.readiness().Phase == PhaseServing {
+		n.maintenance.logs.Trigger()
+	}
+}
+
 // spaceChanged reacts to a disk that fills or empties: while space is short, garbage collection goes above everything else on the
 // long pool, with or without the controller of priorities, and what can be freed is freed at once. Writes are refused by the gate
 // that the clients' server asks.

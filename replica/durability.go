@@ -118,6 +118,9 @@ func (p *Partition) refreshDurable() {
 			return
 		}
 		d.decree = version
+		if p.o.DurableAdvanced != nil {
+			p.o.DurableAdvanced(p.id)
+		}
 	}
 	p.pins.mu.Lock()
 	defer p.pins.mu.Unlock()

@@ -72,6 +72,10 @@ type Options struct {
 	// MaxClockSkew bounds how far in the future a duplicated mutation may be stamped; default 24 h.
 	MaxClockSkew time.Duration
 
+	// DurableAdvanced, if set, is told when a partition's durable decree has moved, so that its log can be released. It must
+	// not block and must not call into this package.
+	DurableAdvanced func(partition uint32)
+
 	// Tick is Raft's clock step; default 100 ms. ElectionTicks (default 10) without a leader start an election, and a
 	// leader beats every HeartbeatTicks (default 1).
 	Tick           time.Duration
