@@ -1,0 +1,246 @@
+// Package simulate runs the scheduler's own rules (threadpool.Model) in virtual time, for clusters of a size that one
+// machine does not have: a workload says which tasks arrive, a policy how they are ranked, and the result is how long each code's
+// tasks waited.
+//
+//	w := simulate.DefaultWorkload()
+//	results, err := simulate.Run(ctx, simulate.Options{Nodes: 1000, Partitions: 64000, Workload: w})
+//
+// Nodes are independent of each other and are simulated one after the other, each from the seed and its own number: the
+// same options give the same results.
+package simulate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"replicanode/threadpool"
+)
+
+// Duration is a time.Duration that JSON writes and reads as text, such as "10ms".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// Load is one code's tasks.
+type Load struct {
+	// Code names them, Priority is their level unless a policy says otherwise.
+	Code     string              `json:"code"`
+	Priority threadpool.Priority `json:"priority"`
+	// Every is the mean time between two tasks of one partition; arrivals are random (Poisson).
+	Every Duration `json:"every"`
+	// Mean is the mean slot time, Spread the standard deviation of its logarithm: 0 for always the same, 1 for a long tail.
+	Mean   Duration `json:"mean"`
+	Spread float64  `json:"spread"`
+	// Slice is the work between two yields. Default 10 ms.
+	Slice Duration `json:"slice"`
+	// Keyed serialises the tasks of one partition.
+	Keyed bool `json:"keyed"`
+}
+
+// Workload is what arrives at every node.
+type Workload struct {
+	Loads []Load `json:"loads"`
+}
+
+// DefaultWorkload is a node's: loading, statistics, garbage collection, checkpoints.
+func DefaultWorkload() Workload {
+	d := func(v time.Duration) Duration { return Duration(v) }
+	return Workload{Loads: []Load{
+		{Code: "load_private_log", Priority: threadpool.Common, Every: d(200 * time.Millisecond), Mean: d(4 * time.Millisecond), Spread: 0.5, Keyed: true},
+		{Code: "disk_stat", Priority: threadpool.Low, Every: d(10 * time.Second), Mean: d(20 * time.Millisecond), Spread: 0.5},
+		{Code: "gc_logs", Priority: threadpool.Low, Every: d(10 * time.Second), Mean: d(15 * time.Millisecond), Spread: 1, Keyed: true},
+		{Code: "checkpoint", Priority: threadpool.Low, Every: d(2 * time.Minute), Mean: d(1500 * time.Millisecond), Spread: 0.7, Keyed: true},
+	}}
+}
+
+// ReadWorkload reads a workload from JSON. Unknown fields are errors.
+func ReadWorkload(r io.Reader) (Workload, error) {
+	var w Workload
+	dec := json.NewDecoder(io.LimitReader(r, 1<<20))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&w); err != nil {
+		return w, fmt.Errorf("read workload: %w", err)
+	}
+	return w, w.Validate()
+}
+
+// Validate reports the first field out of range.
+func (w Workload) Validate() error {
+	if len(w.Loads) == 0 || len(w.Loads) > 100 {
+		return fmt.Errorf("workload: %d loads are not within 1 and 100", len(w.Loads))
+	}
+	for _, l := range w.Loads {
+		switch {
+		case l.Code == "":
+			return fmt.Errorf("workload: a load has no code")
+		case l.Priority > threadpool.High:
+			return fmt.Errorf("workload: %s: priority is out of range", l.Code)
+		case l.Every < Duration(time.Millisecond) || l.Mean < Duration(time.Microsecond):
+			return fmt.Errorf("workload: %s: every must be 1ms or more, mean 1µs or more", l.Code)
+		case math.IsNaN(l.Spread) || l.Spread < 0 || l.Spread > 3:
+			return fmt.Errorf("workload: %s: spread %v is not within 0 and 3", l.Code, l.Spread)
+		case l.Slice < 0:
+			return fmt.Errorf("workload: %s: slice is negative", l.Code)
+		}
+	}
+	return nil
+}
+
+// Policy is a way to rank the codes.
+type Policy struct {
+	Name string `json:"name"`
+	// Priorities replace those of the workload.
+	Priorities map[string]threadpool.Priority `json:"priorities"`
+	// Guards are the pool's. nil: the defaults.
+	Guards *threadpool.Guards `json:"guards"`
+	// NoYield has tasks run to their end in one piece.
+	NoYield bool `json:"no_yield"`
+}
+
+// DefaultPolicies are the ones to compare: ours; first in first out; and strict priorities without guards or yielding, with the
+// ranks one way and the other.
+func DefaultPolicies() []Policy {
+	common, low := threadpool.Common, threadpool.Low
+	maintenance := map[string]threadpool.Priority{"disk_stat": common, "gc_logs": common, "checkpoint": common}
+	reversed := map[string]threadpool.Priority{"load_private_log": low, "disk_stat": common, "gc_logs": common, "checkpoint": common}
+	return []Policy{
+		{Name: "common"},
+		{Name: "strict", Guards: &threadpool.Guards{}, NoYield: true},
+		{Name: "parity", Priorities: maintenance, Guards: &threadpool.Guards{}, NoYield: true},
+		{Name: "low", Priorities: reversed, Guards: &threadpool.Guards{}, NoYield: true},
+	}
+}
+
+// Options configure Run.
+type Options struct {
+	// Nodes, 1 to 100,000, share Partitions, at least one each. Defaults 10 and 64 a node.
+	Nodes      int
+	Partitions int
+	// Workers is the number of slots of each node. Default 4.
+	Workers int
+	// Length is the virtual time simulated. Default 1 min.
+	Length time.Duration
+	// Seed makes runs differ. Default 1.
+	Seed uint64
+	// Workload and Policies default to DefaultWorkload and DefaultPolicies.
+	Workload Workload
+	Policies []Policy
+	// Progress, if set, is told how many of all node simulations are done.
+	Progress func(done, all int)
+}
+
+// EnsureDefaults fills the fields that are zero.
+func (o *Options) EnsureDefaults() {
+	if o.Nodes == 0 {
+		o.Nodes = 10
+	}
+	if o.Partitions == 0 {
+		o.Partitions = 64 * o.Nodes
+	}
+	if o.Workers == 0 {
+		o.Workers = 4
+	}
+	if o.Length == 0 {
+		o.Length = time.Minute
+	}
+	if o.Seed == 0 {
+		o.Seed = 1
+	}
+	if o.Workload.Loads == nil {
+		o.Workload = DefaultWorkload()
+	}
+	if o.Policies == nil {
+		o.Policies = DefaultPolicies()
+	}
+	if o.Progress == nil {
+		o.Progress = func(int, int) {}
+	}
+}
+
+// Validate reports the first field out of range. It expects EnsureDefaults to have run.
+func (o *Options) Validate() error {
+	switch {
+	case o.Nodes < 1 || o.Nodes > 100_000:
+		return fmt.Errorf("simulate: %d nodes are not within 1 and 100,000", o.Nodes)
+	case o.Partitions < o.Nodes || o.Partitions > 10_000_000:
+		return fmt.Errorf("simulate: %d partitions are not within one a node and 10,000,000", o.Partitions)
+	case o.Workers < 1 || o.Workers > 1024:
+		return fmt.Errorf("simulate: %d workers are not within 1 and 1024", o.Workers)
+	case o.Length < time.Second || o.Length > 30*24*time.Hour:
+		return fmt.Errorf("simulate: length %v is not within 1s and 30 days", o.Length)
+	}
+	for _, p := range o.Policies {
+		for code := range p.Priorities {
+			if !slices.ContainsFunc(o.Workload.Loads, func(l Load) bool { return l.Code == code }) {
+				return fmt.Errorf("simulate: policy %s: the workload has no code %s", p.Name, code)
+			}
+		}
+	}
+	return o.Workload.Validate()
+}
+
+// Result is how one code fared under one policy, over all nodes.
+type Result struct {
+	Policy   string              `json:"policy"`
+	Code     string              `json:"code"`
+	Priority threadpool.Priority `json:"priority"`
+	// Submitted, Started and Finished count tasks; Rejected ones met a full queue.
+	Submitted uint64 `json:"submitted"`
+	Started   uint64 `json:"started"`
+	Finished  uint64 `json:"finished"`
+	Rejected  uint64 `json:"rejected"`
+	// WaitMs is from submission to start, TotalMs from submission to finish.
+	WaitMs  Quantiles `json:"wait_ms"`
+	TotalMs Quantiles `json:"total_ms"`
+	// OldestMs is the longest wait among the tasks that had not started in the end.
+	OldestMs float64 `json:"oldest_waiting_ms"`
+}
+
+// Quantiles sum up a distribution, in milliseconds.
+type Quantiles struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// Run simulates every policy on every node.
+func Run(ctx context.Context, o Options) ([]Result, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	var out []Result
+	for pi := range o.Policies {
+		tally := newTally(&o, &o.Policies[pi])
+		for n := range o.Nodes {
+			if err := ctx.Err(); err != nil {
+				return out, err
+			}
+			partitions := o.Partitions / o.Nodes
+			if n < o.Partitions%o.Nodes {
+				partitions++
+			}
+			s, err := newNode(&o, &o.Policies[pi], tally, n, partitions)
+			if err != nil {
+				return out, err
+			}
+			s.run()
+			o.Progress(pi*o.Nodes+n+1, len(o.Policies)*o.Nodes)
+		}
+		out = append(out, tally.results()...)
+	}
+	return out, nil
+}

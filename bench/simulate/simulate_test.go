@@ -1,0 +1,79 @@
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// The goroutine supply's package keeps a default pool of its own.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"))
+}
+
+func TestSameSeedSameResults(t *testing.T) {
+	run := func(seed uint64) string {
+		rs, err := Run(t.Context(), Options{Nodes: 3, Partitions: 100, Length: 20 * time.Second, Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(rs)
+	}
+	first := run(1)
+	if run(1) != first {
+		t.Error("two runs with one seed differ")
+	}
+	if run(2) == first {
+		t.Error("two seeds give the same")
+	}
+}
+
+func TestPoliciesRankAsTheyShould(t *testing.T) {
+	rs, err := Run(t.Context(), Options{Nodes: 4, Partitions: 512, Length: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := map[string]Result{}
+	for _, r := range rs {
+		t.Logf("%+v", r)
+		if r.Code == "load_private_log" {
+			load[r.Policy] = r
+		}
+		if r.Submitted == 0 || r.Started < r.Finished || r.Rejected > 0 {
+			t.Errorf("%s %s: %d submitted, %d started, %d finished, %d rejected", r.Policy, r.Code, r.Submitted, r.Started, r.Finished, r.Rejected)
+		}
+	}
+	if load["common"].WaitMs.P99*5 > load["parity"].WaitMs.P99 || load["parity"].WaitMs.P99 > load["low"].WaitMs.P99 {
+		t.Errorf("p99 of loading's wait: common %.1f, parity %.1f, low %.1f ms", load["common"].WaitMs.P99, load["parity"].WaitMs.P99, load["low"].WaitMs.P99)
+	}
+}
+
+func TestWorkloadsAreReadAndChecked(t *testing.T) {
+	b, err := json.Marshal(DefaultWorkload())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := ReadWorkload(bytes.NewReader(b))
+	if err != nil || fmt.Sprint(w) != fmt.Sprint(DefaultWorkload()) {
+		t.Errorf("read back %v, %v", w, err)
+	}
+	for _, bad := range []string{"", "{}", `{"loads":[{}]}`, `{"loads":[{"code":"a","every":"1s","mean":"1s","spread":9}]}`, `{"loads":[{"code":"a","every":"fast"}]}`,
+		`{"nonsense":1}`, `{"loads":[{"code":"a","priority":"urgent","every":"1s","mean":"1s"}]}`} {
+		if w, err := ReadWorkload(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q accepted as %v", bad, w)
+		}
+	}
+	for _, o := range []Options{{Nodes: -1}, {Nodes: 5, Partitions: 2}, {Workers: -1}, {Length: 1}, {Policies: []Policy{{Priorities: DefaultPolicies()[2].Priorities}}, Workload: Workload{Loads: []Load{{Code: "a", Every: Duration(time.Second), Mean: Duration(time.Second)}}}}} {
+		if _, err := Run(context.Background(), o); err == nil {
+			t.Errorf("%+v accepted", o)
+		}
+	}
+}
