@@ -24,6 +24,14 @@ run: build ## Serve Redis clients on 127.0.0.1:6380 from ./data (ARGS="--partiti
 bench: build ## Run the headline experiment: backup freshness under four policies (under 5 minutes)
 	./$(BIN) bench dup $(ARGS)
 
+.PHONY: bench-sched
+bench-sched: ## Measure the scheduler beside raw ants, pond and a goroutine per task
+	cd bench/peers && $(GO) run ./sched $(ARGS)
+
+.PHONY: bench-plog
+bench-plog: ## Measure the private log beside other logs and the bare disk
+	cd bench/peers && $(GO) run ./plog $(ARGS)
+
 .PHONY: test
 test: build fmt-check vet staticcheck ## Build, vet, staticcheck and all tests under the race detector
 	$(GO) test -race -timeout 10m $(PKGS)

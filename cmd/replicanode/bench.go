@@ -22,7 +22,7 @@ func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "bench",
 		Usage:       "measure nodes and the parts of one",
-		Subcommands: []*cli.Command{benchDup(), benchKV(), benchCrash()},
+		Subcommands: []*cli.Command{benchDup(), benchKV(), benchCrash(), benchSched(), benchPlog(), benchSimulate()},
 	}
 }
 
