@@ -105,7 +105,7 @@ type cluster struct {
 
 func startCluster(t *testing.T, seed uint64, partitions uint32) *cluster {
 	c := &cluster{net: newNetwork(seed)}
-	dir := t.TempDir()
+	dir := testDir(t)
 	for id := uint64(1); id <= 3; id++ {
 		o := testOptions(t, filepath.Join(dir, fmt.Sprint(id)))
 		o.Partitions, o.NodeID, o.Voters = partitions, id, []uint64{1, 2, 3}

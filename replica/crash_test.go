@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ func TestKill(t *testing.T) {
 	if os.Getenv(crashDirEnv) != "" {
 		t.Skip("this is the child")
 	}
-	dir := t.TempDir()
+	dir := testDir(t)
 	want := newCrashLedger()
 	for round := range crashRounds() {
 		runCrashChild(t, dir, round, want)
@@ -80,7 +81,7 @@ func runCrashChild(t *testing.T, dir string, round int, want *crashLedger) {
 		}
 		switch f[0] {
 		case "ready":
-			timer = time.AfterFunc(time.Duration(100+rand.IntN(700))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+			timer = time.AfterFunc(time.Duration(50+rand.IntN(500))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		case "sent", "acked":
 			v, err := strconv.ParseUint(f[2], 10, 64)
 			if err != nil {
@@ -150,7 +151,7 @@ func (l *crashLedger) checkReplay(t *testing.T, n *testNode) {
 // replayLog feeds a partition's log, entry by entry, into a new host's only partition.
 func replayLog(t *testing.T, p *Partition) *testNode {
 	t.Helper()
-	fresh := startNode(t, testOptions(t, t.TempDir()))
+	fresh := startNode(t, testOptions(t, testDir(t)))
 	q := fresh.Partition(0)
 	r, err := p.Log().NewReader(1)
 	if err != nil {
@@ -160,16 +161,20 @@ func replayLog(t *testing.T, p *Partition) *testNode {
 	var ev evaluator
 	ev.state = state{db: q.db, overlay: newOverlay(), applied: 1 << 20, tombstoneSeconds: uint64(q.o.TombstoneTTL.Seconds())}
 	ev.tx.mu.s = &ev.state
+	bytes := 0
 	for decree := uint64(1); decree <= p.Applied(); decree++ {
 		e, err := r.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
+		e.Data = slices.Clone(e.Data)
 		raftEntry := toRaft(&e)
 		raftEntry.Index = new(decree + 1<<20)
-		ev.applier.steps = ev.applier.steps[:0]
 		if err := q.prepare(&ev, raftEntry); err != nil {
 			t.Fatal(err)
+		}
+		if bytes += len(e.Data); bytes < 1<<20 && decree < p.Applied() {
+			continue
 		}
 		if err := q.write(&ev, raftEntry); err != nil {
 			t.Fatal(err)
@@ -177,6 +182,7 @@ func replayLog(t *testing.T, p *Partition) *testNode {
 		ev.dropForeign()
 		ev.state.moveTo(raftEntry.GetIndex())
 		q.applied.Store(raftEntry.GetIndex())
+		ev.applier.steps, bytes = ev.applier.steps[:0], 0
 	}
 	ev.state.moveTo(0)
 	return fresh
@@ -227,7 +233,7 @@ func crashWorker(n *testNode, out *lockedOut, i int) {
 	p := n.Route([]byte(name))
 	pad := strings.Repeat("x", 100)
 	if kind == "long" {
-		pad = strings.Repeat("y", 20_000+i*60_000)
+		pad = strings.Repeat("y", 1000+i*i*i*400)
 	}
 	at, err := readCounter(n, name)
 	if err != nil {

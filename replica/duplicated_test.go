@@ -105,7 +105,7 @@ func TestClustersConverge(t *testing.T) {
 		var nodes [2]*testNode
 		var ships [2]*shipper
 		for i := range nodes {
-			o := testOptions(t, t.TempDir())
+			o := testOptions(t, testDir(t))
 			o.ClusterID, o.Clock = uint64(i+1), clock.now
 			nodes[i] = startNode(t, o)
 			defer nodes[i].stop(t)
@@ -172,7 +172,7 @@ func TestLaterWriteWins(t *testing.T) {
 		"put before delete": {func(tx *Tx) { put(tx); _, _ = tx.Delete([]byte("k")) }, -time.Hour, func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, testOptions(t, t.TempDir()))
+			n := startNode(t, testOptions(t, testDir(t)))
 			defer n.stop(t)
 			p := n.Partition(0)
 			do(t, p, c.local)
@@ -191,7 +191,7 @@ func TestLaterWriteWins(t *testing.T) {
 }
 
 func duplicateInto(t *testing.T, local func(tx *Tx), remote func(b *mutation.Builder)) *Partition {
-	n := startNode(t, testOptions(t, t.TempDir()))
+	n := startNode(t, testOptions(t, testDir(t)))
 	t.Cleanup(func() { n.stop(t) })
 	do(t, n.Partition(0), local)
 	applyRemote(t, n.Partition(0), 1, time.Now(), remote)
@@ -222,7 +222,7 @@ func counterBatch(from, to uint64) mutation.Batch {
 }
 
 func TestBatchesTakeEffectOnceAndInOrder(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	n := startNode(t, o)
 	defer func() { n.stop(t) }()
 	p := n.Partition(0)
@@ -255,7 +255,7 @@ func TestBatchesTakeEffectOnceAndInOrder(t *testing.T) {
 }
 
 func TestBadBatchesAreRefused(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	o.MaxDuplicatedBytes = 10_000
 	n := startNode(t, o)
 	defer n.stop(t)
@@ -295,7 +295,7 @@ func TestBadBatchesAreRefused(t *testing.T) {
 }
 
 func TestConfirmedSurvivesRestart(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	n := startNode(t, o)
 	defer func() { n.stop(t) }()
 	for i := range uint64(5) {

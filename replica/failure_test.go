@@ -98,7 +98,7 @@ func (f *brokenFile) SyncTo(length int64) (bool, error) {
 
 // brokenNode has two partitions, of which the log of number 0 can be made to fail.
 func brokenNode(t *testing.T) (*testNode, *brokenFS) {
-	dir := t.TempDir()
+	dir := testDir(t)
 	fs := newBrokenFS(filepath.Join(dir, PartitionDir(0)))
 	o := testOptions(t, dir)
 	o.Partitions, o.FS, o.Tick = 2, fs, time.Millisecond
@@ -197,7 +197,7 @@ func TestStopOnAFullDiskEnds(t *testing.T) {
 }
 
 func TestCorruptLogKeepsOnePartitionOut(t *testing.T) {
-	dir := t.TempDir()
+	dir := testDir(t)
 	o := testOptions(t, dir)
 	o.Partitions = 2
 	n := startNode(t, o)
@@ -234,7 +234,7 @@ func TestCorruptLogKeepsOnePartitionOut(t *testing.T) {
 }
 
 func TestDatabaseAheadOfItsLogIsRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := testDir(t)
 	o := testOptions(t, dir)
 	n := startNode(t, o)
 	for i := range 10 {
@@ -253,7 +253,7 @@ func TestDatabaseAheadOfItsLogIsRefused(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	o.QueueCommands = 10
 	n := startNode(t, o)
 	defer n.stop(t)
@@ -280,7 +280,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestRefuseWrites(t *testing.T) {
-	n := startNode(t, testOptions(t, t.TempDir()))
+	n := startNode(t, testOptions(t, testDir(t)))
 	defer n.stop(t)
 	p := n.Partition(0)
 	set(t, p, "k", "v")
@@ -301,7 +301,7 @@ func TestRefuseWrites(t *testing.T) {
 
 // TestStopUnderLoad: every command ends exactly once, and what ended well is there afterwards.
 func TestStopUnderLoad(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	n := startNode(t, o)
 	p := n.Partition(0)
 	var calls []*call
@@ -344,7 +344,7 @@ func TestStopUnderLoad(t *testing.T) {
 }
 
 func TestNothingIsServedBeforeStartAndAfterStop(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	o.Syncer = plog.NewSyncer(plog.SyncerOptions{})
 	must(t, o.Syncer.Start(t.Context()))
 	h, err := NewHost(o)
@@ -383,7 +383,7 @@ type refusingRunner struct{ err error }
 func (r refusingRunner) Run(context.Context, string, func(context.Context) error) error { return r.err }
 
 func TestRunnerThatRefusesIsWhyAPartitionDoesNotServe(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	queueFull := errors.New("queue full")
 	o.Runner = refusingRunner{queueFull}
 	n, err := openNode(o)

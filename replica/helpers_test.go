@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,7 +14,17 @@ import (
 	"replicanode/plog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain keeps the property tests short: every check opens databases.
+func TestMain(m *testing.M) {
+	checks := "12"
+	if os.Getenv("REPLICANODE_STRESS") == "1" {
+		checks = "300"
+	}
+	if err := flag.Set("rapid.checks", checks); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var contextBackground = context.Background()
 
@@ -49,6 +60,19 @@ func set(t testing.TB, p *Partition, key, value string) {
 	do(t, p, func(tx *Tx) { must(t, tx.Put([]byte(key), []byte(value), 0)) })
 }
 
+// setAll sets many keys, all in flight at once.
+func setAll(t testing.TB, p *Partition, n int, value string) {
+	t.Helper()
+	calls := make([]*call, n)
+	for i := range calls {
+		calls[i] = newCall(func(tx *Tx) { must(t, tx.Put([]byte(key(i)), []byte(value), 0)) })
+		must(t, p.Propose(calls[i]))
+	}
+	for _, c := range calls {
+		must(t, <-c.done)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -73,6 +97,21 @@ func get(t testing.TB, p *Partition, key string) (value string, ok bool) {
 type testNode struct {
 	*Host
 	syncer *plog.Syncer
+}
+
+// testDir is a temporary folder, in memory where the system has such a place: the tests are about what the files hold,
+// and would otherwise mostly wait for a busy disk to sync.
+func testDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "replica-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func testOptions(t testing.TB, dir string) Options {

@@ -5,7 +5,7 @@ import (
 )
 
 func TestWritesAreReadAndSurviveRestart(t *testing.T) {
-	o := testOptions(t, t.TempDir())
+	o := testOptions(t, testDir(t))
 	n := startNode(t, o)
 	p := n.Partition(0)
 	for i := range 100 {
