@@ -185,13 +185,12 @@ func TestStoreErrors(t *testing.T) {
 	h := serve(t, Options{BusyTimeout: 30 * time.Millisecond})
 	c := h.dial()
 	c.do("SET", "a", "1")
-	var answer atomic.Value
-	answer.Store(errors.New(""))
-	var refusals atomic.Int64
+	var answer atomic.Pointer[error]
+	var refusals, allowed atomic.Int64
 	for _, p := range h.store.partitions {
 		p.mu.Lock()
 		p.refuse = func() error {
-			if err := *answer.Load().(*error); err != nil {
+			if err := *answer.Load(); err != nil && allowed.Add(-1) < 0 {
 				refusals.Add(1)
 				return err
 			}
@@ -199,7 +198,6 @@ func TestStoreErrors(t *testing.T) {
 		}
 		p.mu.Unlock()
 	}
-	answer = atomic.Value{}
 	set := func(err error) { answer.Store(&err) }
 	for _, test := range []struct {
 		err  error
@@ -235,10 +233,12 @@ func TestStoreErrors(t *testing.T) {
 	}
 	// A read that cannot be queued behind a write waits for it instead.
 	release := h.store.hold()
-	c.send("SET", "a", "4")
-	waitFor(t, func() bool { return len(h.queued()) == 1 })
+	defer release()
+	refusals.Store(0)
+	allowed.Store(1)
 	set(replica.ErrNoSpace)
-	c.send("GET", "a")
+	c.write("SET a 4\r\nGET a\r\n")
+	waitFor(t, func() bool { return refusals.Load() == 1 })
 	release()
 	if got := c.read() + c.read(); got != `OK"4"` {
 		t.Errorf("a read that could not be queued: %s", got)
@@ -285,8 +285,8 @@ func TestStop(t *testing.T) {
 	idle, busy := h.dial(), h.dial()
 	idle.do("PING")
 	release := h.store.hold()
-	busy.send("SET", "a", "1")
-	busy.send("GET", "a")
+	defer release()
+	busy.write("SET a 1\r\nGET a\r\n")
 	waitFor(t, func() bool { return len(h.queued()) == 2 })
 
 	// A store that does not finish keeps Stop until its context ends, and not longer.

@@ -100,7 +100,11 @@ func drawCommand(t *rapid.T) []string {
 		words = append(words, many(1, key)...)
 	case "EXPIRE", "PEXPIRE":
 		words = append(words, key(), ttl())
-		words = append(words, many(2, expireWord)...)
+		if conditions := many(2, expireWord); len(conditions) > 0 {
+			// Comparing with an equal time would compare the two servers' clocks.
+			words[2] = strconv.Itoa(rapid.IntRange(100_000, 1<<40).Draw(t, "distinct ttl"))
+			words = append(words, conditions...)
+		}
 	case "INCRBY", "DECRBY":
 		words = append(words, key(), number())
 	case "HSET", "HMSET":

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"bytes"
 	"context"
 	"maps"
 	"runtime/debug"
@@ -20,7 +19,7 @@ type fakeStore struct{ partitions []*fakePartition }
 func newFakeStore(n int) *fakeStore {
 	s := &fakeStore{}
 	for range n {
-		p := &fakePartition{newest: map[string]fakeEntry{}, applied: map[string]fakeEntry{}, now: time.Now}
+		p := &fakePartition{newest: map[string]fakeEntry{}, applied: map[string]fakeEntry{}, touched: map[string]struct{}{}, now: time.Now}
 		p.cond = sync.NewCond(&p.mu)
 		p.wg.Go(p.run)
 		s.partitions = append(s.partitions, p)
@@ -69,6 +68,7 @@ type fakePartition struct {
 	mu              sync.Mutex
 	cond            *sync.Cond
 	newest, applied map[string]fakeEntry
+	touched         map[string]struct{} // keys in which they may differ
 	queue           []*Op
 	held, closed    bool
 	now             func() time.Time
@@ -107,7 +107,14 @@ func (p *fakePartition) run() {
 		for i, op := range batch {
 			errs[i] = p.execute(op)
 		}
-		p.applied = maps.Clone(p.newest)
+		for key := range p.touched {
+			if e, ok := p.newest[key]; ok {
+				p.applied[key] = e
+			} else {
+				delete(p.applied, key)
+			}
+		}
+		clear(p.touched)
 		p.mu.Unlock()
 		for i, op := range batch {
 			op.Finish(errs[i])
@@ -117,14 +124,18 @@ func (p *fakePartition) run() {
 }
 
 func (p *fakePartition) execute(op *Op) (err error) {
-	before := maps.Clone(p.newest)
+	undo := map[string]*fakeEntry{}
 	defer func() {
 		if r := recover(); r != nil {
-			p.newest = before
+			for key, e := range undo {
+				if delete(p.newest, key); e != nil {
+					p.newest[key] = *e
+				}
+			}
 			err = &replica.PanicError{Value: r, Stack: debug.Stack()}
 		}
 	}()
-	op.Execute(&fakeTx{p: p, state: p.newest})
+	op.Execute(&fakeTx{p: p, state: p.newest, undo: undo})
 	return nil
 }
 
@@ -150,6 +161,21 @@ func (p *fakePartition) Count(context.Context) (n uint64, err error) {
 type fakeTx struct {
 	p     *fakePartition
 	state map[string]fakeEntry
+	undo  map[string]*fakeEntry // what changed keys held before; nil: nothing
+}
+
+// change replaces what a key holds; nil: nothing.
+func (t *fakeTx) change(key []byte, e *fakeEntry) {
+	if _, ok := t.undo[string(key)]; !ok {
+		t.undo[string(key)] = nil
+		if old, ok := t.state[string(key)]; ok {
+			t.undo[string(key)] = &old
+		}
+	}
+	t.p.touched[string(key)] = struct{}{}
+	if delete(t.state, string(key)); e != nil {
+		t.state[string(key)] = *e
+	}
 }
 
 func (t *fakeTx) NowMs() uint64 { return uint64(t.p.now().UnixMilli()) }
@@ -194,13 +220,13 @@ func (t *fakeTx) HashGet(key, field []byte) ([]byte, bool, error) {
 }
 
 func (t *fakeTx) Put(key, data []byte, at uint64) error {
-	t.state[string(key)] = fakeEntry{data: bytes.Clone(append([]byte{}, data...)), at: at}
+	t.change(key, &fakeEntry{data: append([]byte{}, data...), at: at})
 	return nil
 }
 
 func (t *fakeTx) Delete(key []byte) (bool, error) {
 	_, ok := t.entry(key)
-	delete(t.state, string(key))
+	t.change(key, nil)
 	return ok, nil
 }
 
@@ -208,7 +234,7 @@ func (t *fakeTx) Expire(key []byte, at uint64) (bool, error) {
 	e, ok := t.entry(key)
 	if ok {
 		e.at = at
-		t.state[string(key)] = e
+		t.change(key, &e)
 	}
 	return ok, nil
 }
@@ -223,8 +249,8 @@ func (t *fakeTx) HashPut(key, field, data []byte) (bool, error) {
 	if fields == nil {
 		fields = map[string][]byte{}
 	}
-	fields[string(field)] = bytes.Clone(append([]byte{}, data...))
-	t.state[string(key)] = fakeEntry{fields: fields, at: e.at}
+	fields[string(field)] = append([]byte{}, data...)
+	t.change(key, &fakeEntry{fields: fields, at: e.at})
 	return !exists, nil
 }
 
@@ -239,9 +265,9 @@ func (t *fakeTx) HashDelete(key, field []byte) (bool, error) {
 	fields := maps.Clone(e.fields)
 	delete(fields, string(field))
 	if len(fields) == 0 {
-		delete(t.state, string(key))
+		t.change(key, nil)
 	} else {
-		t.state[string(key)] = fakeEntry{fields: fields, at: e.at}
+		t.change(key, &fakeEntry{fields: fields, at: e.at})
 	}
 	return true, nil
 }
