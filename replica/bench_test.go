@@ -3,8 +3,6 @@ package replica
 import (
 	"context"
 	"encoding/binary"
-	"os"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -59,7 +57,7 @@ func cpuTime() time.Duration {
 }
 
 func benchmarkSet(b *testing.B, inflight int) {
-	n, err := openNode(Options{Dir: b.TempDir(), Partitions: 8, ClusterID: 7, InFlight: benchInFlight()})
+	n, err := openNode(Options{Dir: b.TempDir(), Partitions: 8, ClusterID: 7})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -88,5 +86,3 @@ func benchmarkSet(b *testing.B, inflight int) {
 	}
 	b.ReportMetric(float64(b.N)/float64(decrees), "sets/decree")
 }
-
-func benchInFlight() int { n, _ := strconv.Atoi(os.Getenv("INFLIGHT")); return n }

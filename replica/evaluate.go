@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"runtime/debug"
 
 	"replicanode/replica/mutation"
@@ -73,6 +74,7 @@ func (p *Partition) proposeBatch(ev *evaluator) {
 		}
 		ev.next++
 		if err := ev.execute(c, pr); err != nil {
+			p.noteFailure(err)
 			p.finish(c, err)
 			continue
 		}
@@ -118,6 +120,14 @@ func (ev *evaluator) execute(c Command, pr *proposal) (err error) {
 	return tx.err
 }
 
+func (p *Partition) noteFailure(err error) {
+	var panicked *PanicError
+	if errors.As(err, &panicked) {
+		p.metrics.panics.Inc()
+		p.log.Error("command panicked", "panic", panicked.Value, "stack", string(panicked.Stack))
+	}
+}
+
 // propose sends a mutation to the host's goroutine.
 func (p *Partition) propose(ev *evaluator, pr *proposal, data []byte) {
 	ev.seq++
@@ -140,6 +150,7 @@ func (p *Partition) proposeOwn(ev *evaluator, c ownMutation) {
 	switch {
 	case err != nil:
 		ev.recycle(pr)
+		p.noteFailure(err)
 		p.finish(c, err)
 	case data != nil:
 		pr.commands = append(pr.commands, c)

@@ -291,13 +291,13 @@ func (g *group) tick() {
 	}
 }
 
-// minMatch is the last decree that every other member is known to have, or max when there is no other.
-// Only a leader knows; a follower that never led keeps everything up to its own applied decree releasable.
+// minMatch is the last decree that every other member is known to have. Only a leader knows, so a follower answers 0:
+// it could be the next leader, and must then have what the others lack.
 func (g *group) minMatch() uint64 {
-	least := ^uint64(0)
-	if !g.isLeader || g.single {
-		return least
+	if !g.isLeader {
+		return 0
 	}
+	least := g.applied
 	for id, pr := range g.rn.Status().Progress {
 		if id != g.h.o.NodeID {
 			least = min(least, pr.Match)

@@ -139,7 +139,7 @@ func (h *Host) send(partition uint32, m *raftpb.Message) {
 func (h *Host) handle(ev *hostEvent) {
 	g := ev.g
 	if ev.kind == hostMinMatch {
-		least := ^uint64(0)
+		least := uint64(0)
 		g.guard(func() { least = g.minMatch() })
 		ev.reply <- least
 		return

@@ -306,14 +306,6 @@ func parseField(rec []byte) (f field, err error) {
 	return f, fmt.Errorf("%w: field record of %d bytes", errState, len(rec))
 }
 
-// keyOfMeta is the user's key in a database key of tableMeta.
-func keyOfMeta(dbKey []byte) ([]byte, bool) {
-	if len(dbKey) < metaPrefixBytes || dbKey[0] != tableMeta {
-		return nil, false
-	}
-	return dbKey[metaPrefixBytes:], true
-}
-
 // prefixEnd is the smallest key after all keys with the prefix.
 func prefixEnd(prefix []byte) []byte {
 	end := bytes.Clone(prefix)

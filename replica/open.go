@@ -49,7 +49,7 @@ func (p *Partition) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), db.Close())
 	}
-	ev, g, err := p.recoverState(db, log)
+	r, err := p.recoverState(db, log)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -57,15 +57,25 @@ func (p *Partition) open(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), db.Close(), log.Close())
 	}
 	p.durable.mu.Lock()
-	p.durable.db, p.durable.dir = db, filepath.Join(dir, DBDir)
+	p.durable.db, p.durable.dir, p.durable.decree = db, filepath.Join(dir, DBDir), r.durable
 	p.durable.mu.Unlock()
 	p.mu.Lock()
-	p.plog, p.db, p.group, p.phase = log, db, g, phaseOpen
+	p.plog, p.db, p.group, p.confirmed, p.phase = log, db, r.group, r.confirmed, phaseOpen
 	p.announce()
 	p.mu.Unlock()
-	go p.run(ev)
-	p.h.post(hostEvent{kind: hostOpened, g: g})
+	p.log.Info("partition opened", "durable", r.durable, "replay_to", log.LastIndex())
+	go p.run(r.ev)
+	p.h.post(hostEvent{kind: hostOpened, g: r.group})
 	return nil
+}
+
+// recovered is what opening finds and makes of it.
+type recovered struct {
+	durable   uint64
+	conf      *raftpb.ConfState
+	confirmed map[string]uint64
+	group     *group
+	ev        *evaluator
 }
 
 func (p *Partition) openLog(dir string) (*plog.Log, error) {
@@ -81,68 +91,65 @@ func (p *Partition) openLog(dir string) (*plog.Log, error) {
 }
 
 // recoverState finds out where to go on, and prepares the goroutine's state and the Raft group for it.
-func (p *Partition) recoverState(db *badger.DB, log *plog.Log) (*evaluator, *group, error) {
-	durable, base := maxTableVersion(db), log.FirstIndex()-1
-	if base > durable || log.LastIndex()+1 < durable {
-		return nil, nil, fmt.Errorf("log holds decrees %d to %d, but the database is durable up to %d",
-			base+1, log.LastIndex(), durable)
+func (p *Partition) recoverState(db *badger.DB, log *plog.Log) (*recovered, error) {
+	r := &recovered{durable: maxTableVersion(db), conf: new(raftpb.ConfState), confirmed: make(map[string]uint64)}
+	base := log.FirstIndex() - 1
+	if base > r.durable || log.LastIndex()+1 < r.durable {
+		return nil, fmt.Errorf("log holds decrees %d to %d, but the database is durable up to %d",
+			base+1, log.LastIndex(), r.durable)
 	}
-	p.durable.decree = durable
 	// The durable decree may be there in part only, so it is replayed, unless the log has been cut right behind a
 	// complete state (a restored checkpoint).
 	start := base
-	if durable > 0 {
-		start = max(base, durable-1)
+	if r.durable > 0 {
+		start = max(base, r.durable-1)
 	}
-	conf, err := p.readSystem(db, start)
-	if err != nil {
-		return nil, nil, err
+	if err := p.readSystem(db, start, r); err != nil {
+		return nil, err
 	}
 	p.applied.Store(start)
 	p.replay.begin(start, log.LastIndex(), p.o.Clock())
-	g, err := p.newGroup(log, start, conf)
-	if err != nil {
-		return nil, nil, err
+	var err error
+	if r.group, err = p.newGroup(log, start, r.conf); err != nil {
+		return nil, err
 	}
-	ev := &evaluator{epoch: 1}
-	ev.state = state{
+	r.ev = &evaluator{epoch: 1}
+	r.ev.state = state{
 		db: db, overlay: newOverlay(), applied: start,
 		tombstoneSeconds: uint64(p.o.TombstoneTTL.Seconds()),
 	}
-	ev.tx.limits, ev.tx.mu.s = p.o, &ev.state
-	p.log.Info("partition opened", "replay_from", start+1, "replay_to", log.LastIndex())
-	return ev, g, nil
+	r.ev.tx.limits, r.ev.tx.mu.s = p.o, &r.ev.state
+	return r, nil
 }
 
 // readSystem reads the partition's own records.
-func (p *Partition) readSystem(db *badger.DB, start uint64) (*raftpb.ConfState, error) {
-	conf := new(raftpb.ConfState)
+func (p *Partition) readSystem(db *badger.DB, start uint64, r *recovered) error {
 	if start == 0 {
-		return conf, nil
+		return nil
 	}
 	txn := db.NewTransactionAt(start, false)
 	defer txn.Discard()
 	rec, err := readRecord(txn, confKey)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := proto.Unmarshal(rec, conf); err != nil {
-		return nil, fmt.Errorf("%w: membership: %w", errState, err)
+	if err := proto.Unmarshal(rec, r.conf); err != nil {
+		return fmt.Errorf("%w: membership: %w", errState, err)
 	}
 	if rec, err = readRecord(txn, appliedKey); err != nil {
-		return nil, err
+		return err
 	}
 	if rec != nil {
 		applied, err := parseAppliedRecord(rec)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		p.clock.Observe(applied.timestamp)
 	}
-	return conf, p.readConfirmed(txn)
+	return readConfirmed(txn, r.confirmed)
 }
 
-func (p *Partition) readConfirmed(txn *badger.Txn) error {
+func readConfirmed(txn *badger.Txn, confirmed map[string]uint64) error {
 	prefix := appendConfirmedKey(nil, "")
 	o := badger.DefaultIteratorOptions
 	o.Prefix = prefix
@@ -151,7 +158,7 @@ func (p *Partition) readConfirmed(txn *badger.Txn) error {
 	for it.Rewind(); it.Valid(); it.Next() {
 		err := it.Item().Value(func(rec []byte) error {
 			decree, err := parseNumber(rec)
-			p.confirmed[string(it.Item().Key()[len(prefix):])] = decree
+			confirmed[string(it.Item().Key()[len(prefix):])] = decree
 			return err
 		})
 		if err != nil {
@@ -162,10 +169,18 @@ func (p *Partition) readConfirmed(txn *badger.Txn) error {
 }
 
 func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState) (*group, error) {
+	fresh := log.LastIndex() == 0 && start == 0
+	if !fresh && len(conf.GetVoters()) == 0 && start == log.LastIndex() {
+		// A restored state without a membership begins with the configured one.
+		conf = &raftpb.ConfState{Voters: slices.Sorted(slices.Values(p.o.Voters))}
+	}
 	g := &group{h: p.h, p: p, applied: start, store: &storage{log: log, conf: conf, applied: start}}
-	hs := log.HardState()
-	g.hs, g.term = hs, hs.Term
-	g.hs.Commit = max(hs.Commit, start)
+	hs, _, err := g.store.InitialState()
+	if err != nil {
+		return nil, err
+	}
+	g.hs = plog.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()}
+	g.term = g.hs.Term
 	rn, err := newRawNode(&raft.Config{
 		ID: p.o.NodeID, ElectionTick: p.o.ElectionTicks, HeartbeatTick: p.o.HeartbeatTicks,
 		Storage: g.store, Applied: start, AsyncStorageWrites: true,
@@ -180,7 +195,7 @@ func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState
 	if len(conf.GetVoters()) > 0 {
 		g.setConf(conf)
 	}
-	if log.LastIndex() > 0 || start > 0 {
+	if !fresh {
 		return g, nil
 	}
 	voters := slices.Sorted(slices.Values(p.o.Voters))

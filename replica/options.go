@@ -55,7 +55,8 @@ type Options struct {
 	// Defaults 1024 and 1 MiB.
 	BatchCommands int
 	BatchBytes    int
-	// InFlight bounds the mutations of a partition which are proposed and not yet applied; default 4.
+	// InFlight bounds the mutations of a partition which are proposed and not yet applied; default 2: while one is
+	// synced, the next gathers what comes. More make mutations smaller, and so cost more syncs.
 	InFlight int
 	// ApplyBytes bounds the entries handed to the state at once; default 4 MiB.
 	ApplyBytes int
@@ -117,7 +118,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.QueueCommands, 16384)
 	setDefault(&o.BatchCommands, 1024)
 	setDefault(&o.BatchBytes, 1<<20)
-	setDefault(&o.InFlight, 4)
+	setDefault(&o.InFlight, 2)
 	setDefault(&o.ApplyBytes, 4<<20)
 	setDefault(&o.MemTableBytes, 16<<20)
 	setDefault(&o.TombstoneTTL, 24*time.Hour)

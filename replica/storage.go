@@ -33,8 +33,16 @@ const maxCachedBytes = 32 << 20
 // InitialState implements raft.Storage.
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	hs := s.log.HardState()
-	commit := max(hs.Commit, s.applied)
-	return &raftpb.HardState{Term: &hs.Term, Vote: &hs.Vote, Commit: &commit}, s.conf, nil
+	lastTerm, err := s.Term(s.log.LastIndex())
+	if err != nil {
+		return nil, nil, err
+	}
+	if lastTerm > hs.Term {
+		// Only a log that was cut behind a restored state has no hard state of its last term.
+		hs.Term, hs.Vote = lastTerm, 0
+	}
+	hs.Commit = max(hs.Commit, s.applied)
+	return &raftpb.HardState{Term: &hs.Term, Vote: &hs.Vote, Commit: &hs.Commit}, s.conf, nil
 }
 
 // append caches entries which were handed to the log, replacing those with the same or greater indexes.
