@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -311,4 +313,90 @@ func crashSource(n *testNode, out *lockedOut, id uint32) {
 			return
 		}
 	}
+}
+
+// crashImage copies a resting host's folder as a crash of the machine would leave it: the log, and the database's
+// synced files without its memtables.
+func crashImage(t *testing.T, from string) string {
+	t.Helper()
+	to := testDir(t)
+	must(t, filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		case filepath.Ext(name) == ".mem", d.Name() == "LOCK":
+			return nil
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
+	}))
+	return to
+}
+
+// TestDecreeSplitOverMemtablesIsReplayedWhole: a mutation larger than several memtables is durable in part when it
+// counts as the durable decree.
+func TestDecreeSplitOverMemtablesIsReplayedWhole(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	n := startNode(t, o)
+	defer n.stop(t)
+	const keys = 40
+	value := make([]byte, 700<<10)
+	do(t, n.Partition(0), func(tx *Tx) {
+		for i := range keys {
+			must(t, tx.Put([]byte(key(i)), value, 0))
+		}
+	})
+	if n.Partition(0).Durable() != n.Partition(0).Applied() {
+		t.Fatalf("durable %d, applied %d: the decree is not split", n.Partition(0).Durable(), n.Partition(0).Applied())
+	}
+	o.Dir = crashImage(t, o.Dir)
+	crashed := startNode(t, o)
+	defer crashed.stop(t)
+	for i := range keys {
+		if v, ok := get(t, crashed.Partition(0), key(i)); !ok || len(v) != len(value) {
+			t.Errorf("%s: %v, %d bytes", key(i), ok, len(v))
+		}
+	}
+}
+
+// TestCountersSurviveLosingTheMemtables: replaying repeats what the tables hold already, and reads below it.
+func TestCountersSurviveLosingTheMemtables(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	o.BatchCommands = 1
+	n := startNode(t, o)
+	defer n.stop(t)
+	p := n.Partition(0)
+	pad := strings.Repeat("x", 50<<10)
+	const rounds = 600
+	calls := make([]*call, rounds)
+	for i := range calls {
+		calls[i] = newCall(func(tx *Tx) {
+			countUp(tx, "string", []byte("string"), pad)
+			countUp(tx, "hash", []byte("hash"), pad)
+		})
+		must(t, p.Propose(calls[i]))
+	}
+	for _, c := range calls {
+		must(t, <-c.done)
+	}
+	if d := p.Durable(); d == 0 || d == p.Applied() {
+		t.Fatalf("durable %d of %d", d, p.Applied())
+	}
+	o.Dir = crashImage(t, o.Dir)
+	crashed := startNode(t, o)
+	defer crashed.stop(t)
+	for _, q := range []*Partition{p, crashed.Partition(0)} {
+		must(t, q.Sweep(t.Context(), nil))
+	}
+	requireSame(t, dump(t, p), dump(t, crashed.Partition(0)))
 }

@@ -20,8 +20,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("REPLICANODE_STRESS") == "1" {
 		checks = "300"
 	}
-	if err := flag.Set("rapid.checks", checks); err != nil {
-		panic(err)
+	for name, value := range map[string]string{"rapid.checks": checks, "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
