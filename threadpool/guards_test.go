@@ -81,6 +81,27 @@ func TestLowWaitsNoLongerThanItsBound(t *testing.T) {
 	})
 }
 
+// A Low task that does not yield uses up the share for long; aging still holds for the others.
+func TestAgingHoldsWhenTheShareIsOverdrawn(t *testing.T) {
+	for _, workers := range []int{1, 2, 4} {
+		withPool(t, Options{Workers: workers, Guards: &Guards{MaxWait: 2 * time.Second, LowShare: 0.05, CommonReserve: 1}}, func(p *Pool) {
+			const length = 20 * time.Second
+			saturate(t, p, Common, time.Now().Add(length))
+			submit(t, p, Task{Code: "hog", Run: func(context.Context, *Turn) error { time.Sleep(time.Second); return nil }})
+			stop := time.Now().Add(length - 3*time.Second)
+			for time.Now().Before(stop) {
+				submit(t, p, Task{Code: "low", Run: func(context.Context, *Turn) error { time.Sleep(200 * time.Microsecond); return nil }})
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			if wait, _ := p.CodeDistributions("low"); wait.Max > 2*time.Second+100*time.Millisecond+time.Second || wait.Max < 2*time.Second {
+				t.Errorf("%d workers: waits up to %v", workers, wait.Max)
+			}
+		})
+	}
+}
+
 func TestCommonStartsWithinASliceOfYieldingLow(t *testing.T) {
 	for _, workers := range []int{1, 2, 4} {
 		withPool(t, Options{Workers: workers}, func(p *Pool) {
