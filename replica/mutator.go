@@ -90,6 +90,10 @@ func (mu *mutator) delete(key []byte) error {
 	return nil
 }
 
+// late is whether the mutation is older than what stands there. What bears the mutation's own stamp was written by an earlier
+// operation of the same mutation, and the later one wins: a mutation is applied once, so there is no other way to meet it.
+func (mu *mutator) late(standing stamp) bool { return standing.after(mu.stamp) }
+
 // loses is whether a put or delete of the whole key comes too late. When only some fields of a hash are newer, it
 // kills the others on the way and leaves a hash.
 func (mu *mutator) loses(key []byte) (bool, error) {
@@ -97,7 +101,7 @@ func (mu *mutator) loses(key []byte) (bool, error) {
 	if err != nil || m.kind == recNone {
 		return false, err
 	}
-	if !mu.stamp.after(m.stamp) {
+	if mu.late(m.stamp) {
 		return true, nil
 	}
 	if m.kind != recHash && m.kind != recEmptyHash || m.writer == mu.stamp.cluster {
@@ -141,7 +145,7 @@ func (mu *mutator) expire(key []byte, at uint64) error {
 	if err != nil || m.kind != recHash || m.expired(mu.nowMs) {
 		return err
 	}
-	if !mu.stamp.after(m.stamp) || !mu.stamp.after(m.expiry) {
+	if mu.late(m.stamp) || mu.late(m.expiry) {
 		return nil
 	}
 	m.expireAt, m.expiry = at, mu.stamp
@@ -165,7 +169,7 @@ func (mu *mutator) hashPut(key, name, data []byte) (created bool, err error) {
 			return false, err
 		}
 	}
-	if found && !mu.local && !mu.stamp.after(f.stamp) {
+	if found && !mu.local && mu.late(f.stamp) {
 		return false, nil
 	}
 	if !f.live {
@@ -197,7 +201,7 @@ func (mu *mutator) hashFor(key []byte) (m meta, alive bool, err error) {
 		}
 		m = meta{kind: recTombstone, stamp: ended}
 	}
-	if !mu.local && m.kind != recNone && !mu.stamp.after(m.stamp) {
+	if !mu.local && m.kind != recNone && mu.late(m.stamp) {
 		return m, false, nil
 	}
 	if m.kind != recHash && m.kind != recEmptyHash {
@@ -226,7 +230,7 @@ func (mu *mutator) hashDelete(key, name []byte) (deleted bool, err error) {
 		return false, nil
 	}
 	f, found, err := mu.s.field(key, m.gen, name)
-	if err != nil || found && !mu.local && !mu.stamp.after(f.stamp) || !f.live && mu.local {
+	if err != nil || found && !mu.local && mu.late(f.stamp) || !f.live && mu.local {
 		return false, err
 	}
 	writer := m.writer
