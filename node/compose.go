@@ -69,8 +69,9 @@ func (n *Node) openFolder(ctx context.Context) error {
 	}
 	addresses := n.Addresses()
 	addresses.PID = os.Getpid()
+	// The file is a convenience: a disk that is too full for it must not keep the node from serving reads and freeing space.
 	if err := folder.writeAddresses(addresses); err != nil {
-		return err
+		n.opts.Logger.Warn("addresses file not written", "error", err)
 	}
 	n.onClose("addresses file", folder.removeAddresses)
 	return nil
@@ -137,6 +138,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.replicas.Store(n.host)
 	if err := n.startService(ctx, "replicas", n.host); err != nil {
 		return err
 	}

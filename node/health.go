@@ -35,11 +35,12 @@ func (n *Node) Ready() admin.Readiness {
 
 // partitionReasons names the partitions that do not serve, and why.
 func (n *Node) partitionReasons() []string {
-	if n.host == nil {
+	host := n.replicas.Load()
+	if host == nil {
 		return nil
 	}
 	var reasons []string
-	for _, p := range n.host.Partitions() {
+	for _, p := range host.Partitions() {
 		switch err := p.Err(); {
 		case err != nil:
 			reasons = append(reasons, fmt.Sprintf("partition %d: %v", p.ID(), err))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,10 +38,12 @@ type Node struct {
 	tasks     *tasks.Runner
 	syncer    *plog.Syncer
 	host      *replica.Host
-	peers     *peer.Server
-	client    *peer.Client
-	source    *duplication.Source
-	receiver  *duplication.Receiver
+	// replicas is host for /readyz, which is asked while host is being made.
+	replicas atomic.Pointer[replica.Host]
+	peers    *peer.Server
+	client   *peer.Client
+	source   *duplication.Source
+	receiver *duplication.Receiver
 
 	checkpoints *checkpoint.Service
 	maintenance maintenance
