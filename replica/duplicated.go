@@ -167,8 +167,12 @@ func parseNumber(rec []byte) (uint64, error) {
 	return binary.LittleEndian.Uint64(rec), nil
 }
 
-// DuplicationProgress is the source decree up to which a remote partition's mutations are applied here; 0 for none.
+// DuplicationProgress is the source decree up to which a remote partition's mutations are applied here; 0 for none. ErrNotReady unless
+// this node leads and has applied everything of earlier leaders: others may lack what is confirmed.
 func (p *Partition) DuplicationProgress(cluster uint64, partition uint32) (have uint64, err error) {
+	if !p.serving.Load() {
+		return 0, ErrNotReady
+	}
 	err = p.viewApplied(func(v *View) error {
 		rec, err := readRecord(v.txn, appendProgressKey(nil, cluster, partition))
 		if err == nil && rec != nil {

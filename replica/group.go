@@ -118,16 +118,43 @@ func (g *group) append(m *raftpb.Message) {
 		g.deliver(m.GetResponses())
 		return
 	}
-	a := &appending{entries: m.GetEntries(), responses: m.GetResponses()}
+	var hs *plog.HardState
 	if g.hsDue {
-		hs := g.hs
-		a.hs, g.hsDue = &hs, false
+		hs, g.hsDue = new(g.hs), false
 	}
-	g.store.append(a.entries)
-	g.appends = append(g.appends, a)
-	if !g.stalled {
-		g.submit(a)
+	g.store.append(m.GetEntries())
+	for _, a := range splitAppend(m.GetEntries(), hs, m.GetResponses(), maxAppendBytes) {
+		g.appends = append(g.appends, a)
+		if !g.stalled {
+			g.submit(a)
+		}
 	}
+}
+
+// maxAppendBytes is how much goes to the log in one append, unless a single entry is larger: Raft may hand over any number of entries
+// at once.
+const maxAppendBytes = plog.MaxBatchBytes / 4
+
+// entryOverhead is more than the log adds to an entry.
+const entryOverhead = 128
+
+// splitAppend makes appends of at most limit bytes, or one entry. The messages wait for the last of them. Each has the hard state, since
+// no entry may be in the log before its term is, but with a commit index that the log has reached with it.
+func splitAppend(entries []*raftpb.Entry, hs *plog.HardState, responses []*raftpb.Message, limit int) (appends []*appending) {
+	from, size := 0, 0
+	for i, e := range entries {
+		n := len(e.GetData()) + entryOverhead
+		if i > from && size+n > limit {
+			a := &appending{entries: entries[from:i]}
+			if hs != nil {
+				a.hs = &plog.HardState{Term: hs.Term, Vote: hs.Vote, Commit: min(hs.Commit, entries[i-1].GetIndex())}
+			}
+			appends = append(appends, a)
+			from, size = i, 0
+		}
+		size += n
+	}
+	return append(appends, &appending{entries: entries[from:], hs: hs, responses: responses})
 }
 
 // submit gives an append to the log.
@@ -267,14 +294,19 @@ const readCtxBytes = 16
 
 // readIndex asks for the index at which the views that wait now may read.
 func (g *group) readIndex() {
-	g.readSeq++
-	if g.p.issueReads(g.readSeq) {
-		ctx := binary.LittleEndian.AppendUint64(make([]byte, 0, readCtxBytes), g.h.o.NodeID)
-		g.rn.ReadIndex(binary.LittleEndian.AppendUint64(ctx, g.readSeq))
+	if g.p.issueReads(g.readSeq + 1) {
+		g.askReadIndex()
 	}
 }
 
-// readRetryTicks is how long a view waits for an answer before it asks again: messages get lost.
+func (g *group) askReadIndex() {
+	g.readSeq++
+	ctx := binary.LittleEndian.AppendUint64(make([]byte, 0, readCtxBytes), g.h.o.NodeID)
+	g.rn.ReadIndex(binary.LittleEndian.AppendUint64(ctx, g.readSeq))
+}
+
+// readRetryTicks is how long a view waits for an answer before it asks once more: messages get lost. The answers to
+// all of its questions are good for it, so that it does not matter how long they take.
 const readRetryTicks = 3
 
 func (g *group) tick() {
@@ -285,8 +317,8 @@ func (g *group) tick() {
 	g.rn.Tick()
 	if g.readTicks++; g.readTicks >= readRetryTicks {
 		g.readTicks = 0
-		if g.p.retryReads(g.readSeq) {
-			g.readIndex()
+		if g.p.unanswered() {
+			g.askReadIndex()
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (p *Partition) endRun(ev *evaluator) {
 	}
 	waiting := p.queue
 	p.queue, p.queued = nil, 0
-	p.readers.failAll(refusal)
+	p.readers.end(refusal)
 	p.announce()
 	p.mu.Unlock()
 	inflight := refusal

@@ -12,6 +12,7 @@ import (
 type readers struct {
 	waiting []*reader
 	asked   bool // the host has been told that there are views without a seq
+	ended   bool // the partition's goroutine has ended: nothing wakes a view any more
 }
 
 type reader struct {
@@ -30,6 +31,10 @@ func (p *Partition) waitReadable(ctx context.Context) error {
 	if p.single.Load() {
 		p.mu.Unlock()
 		return nil
+	}
+	if p.readers.ended {
+		p.mu.Unlock()
+		return ErrStopped
 	}
 	r := &reader{done: make(chan error, 1)}
 	p.readers.waiting = append(p.readers.waiting, r)
@@ -79,17 +84,11 @@ func (p *Partition) issueReads(seq uint64) bool {
 	return issued
 }
 
-// retryReads takes back the seq of views that still know no index, and says whether there are any.
-func (p *Partition) retryReads(issued uint64) bool {
+// unanswered says whether there are views that have a seq and no index.
+func (p *Partition) unanswered() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	again := false
-	for _, r := range p.readers.waiting {
-		if r.index == 0 && r.seq <= issued {
-			r.seq, again = 0, true
-		}
-	}
-	return again
+	return slices.ContainsFunc(p.readers.waiting, func(r *reader) bool { return r.seq != 0 && r.index == 0 })
 }
 
 // readIndexed tells the views up to seq which index they must see.
@@ -120,10 +119,10 @@ func (p *Partition) wakeReaders(applied uint64) {
 	})
 }
 
-// failAll ends all waiting views. mu is held.
-func (rs *readers) failAll(err error) {
+// end ends all waiting views, and those that would have to wait from now on. mu is held.
+func (rs *readers) end(err error) {
 	for _, r := range rs.waiting {
 		r.done <- err
 	}
-	rs.waiting = nil
+	rs.waiting, rs.ended = nil, true
 }

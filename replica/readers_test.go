@@ -1,0 +1,64 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// TestViewTakesTheAnswerToAnyOfItsQuestions: asking again does not void what was asked before, or views would never
+// start where an answer takes longer than that.
+func TestViewTakesTheAnswerToAnyOfItsQuestions(t *testing.T) {
+	var p Partition
+	r := &reader{done: make(chan error, 1)}
+	p.readers.waiting = []*reader{r}
+	if p.unanswered() {
+		t.Error("a question that was not asked counts as unanswered")
+	}
+	if !p.issueReads(1) || !p.unanswered() {
+		t.Fatal("the view asks nothing")
+	}
+	if p.issueReads(2) || !p.unanswered() {
+		t.Error("the view begins anew")
+	}
+	p.applied.Store(5)
+	p.readIndexed(1, 5)
+	select {
+	case err := <-r.done:
+		must(t, err)
+	default:
+		t.Error("the answer to the first question is lost")
+	}
+}
+
+// TestViewEndsWithTheHost: a view that begins after a partition's goroutine has ended waits for nobody.
+func TestViewEndsWithTheHost(t *testing.T) {
+	c := startCluster(t, 1, 1)
+	defer c.stop(t)
+	c.leader(t, 0)
+	p := c.nodes[0].Partition(0)
+	p.drain()
+	<-p.loopDone
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := p.View(ctx, func(*View) error { return nil }); !errors.Is(err, ErrStopped) {
+		t.Errorf("view: %v", err)
+	}
+}
+
+func TestOnlyTheLeaderKnowsTheProgress(t *testing.T) {
+	c := startCluster(t, 1, 1)
+	defer c.stop(t)
+	for _, n := range c.nodes {
+		must(t, n.WaitReady(t.Context()))
+	}
+	leader, at := c.leader(t, 0)
+	if _, err := leader.DuplicationProgress(9, 0); err != nil {
+		t.Errorf("leader: %v", err)
+	}
+	follower := c.nodes[(at+1)%3].Partition(0)
+	if _, err := follower.DuplicationProgress(9, 0); !errors.Is(err, ErrNotReady) {
+		t.Errorf("follower: %v", err)
+	}
+}
