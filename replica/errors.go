@@ -52,7 +52,7 @@ func (e *FailedError) Unwrap() error { return e.Cause }
 
 // TooLargeError refuses a write beyond a size limit.
 type TooLargeError struct {
-	// What is "key", "field", "value", "hash field value" or "batch".
+	// What is "key", "field", "value", "hash field value", "command" or "batch".
 	What         string
 	Bytes, Limit int
 }

@@ -15,6 +15,8 @@ type proposal struct {
 	data     []byte
 	commands []Command
 	seq      uint64
+	// wasted is the size of the writes that were taken back while the mutation was made: their memory is still taken.
+	wasted int
 }
 
 // evaluator is the part of a partition that only its goroutine touches.
@@ -67,7 +69,7 @@ func (p *Partition) proposeBatch(ev *evaluator) {
 	tx.mu.set, tx.mu.at = &pr.effects, h.Timestamp
 	tx.mu.begin(h, true)
 	tx.b.Reset(h)
-	for ev.next < len(ev.work) && len(pr.commands) < p.o.BatchCommands && tx.b.Len() < p.o.BatchBytes {
+	for ev.next < len(ev.work) && len(pr.commands) < p.o.BatchCommands && tx.b.Len()+pr.wasted < p.o.BatchBytes {
 		c := ev.work[ev.next]
 		if _, ok := c.(ownMutation); ok {
 			break
@@ -100,9 +102,10 @@ func (p *Partition) proposeBatch(ev *evaluator) {
 // execute runs one command; an error means that it left no trace.
 func (ev *evaluator) execute(c Command, pr *proposal) (err error) {
 	tx := &ev.tx
-	tx.err = nil
+	tx.begin()
 	mark, effects, generations := tx.b.Mark(), len(pr.list), pr.generations
 	rollback := func() {
+		pr.wasted += tx.b.Len() - tx.start
 		tx.b.Rollback(mark)
 		ev.state.overlay.undo(&pr.effects, effects)
 		pr.generations = generations
@@ -114,7 +117,7 @@ func (ev *evaluator) execute(c Command, pr *proposal) (err error) {
 		}
 	}()
 	c.Execute(tx)
-	if tx.err != nil {
+	if tx.err != nil || tx.void {
 		rollback()
 	}
 	return tx.err
@@ -193,7 +196,7 @@ func (ev *evaluator) recycle(pr *proposal) {
 	ev.state.overlay.drop(&pr.effects)
 	pr.memory.reset()
 	clear(pr.commands)
-	pr.commands, pr.data = pr.commands[:0], nil
+	pr.commands, pr.data, pr.wasted = pr.commands[:0], nil, 0
 	ev.spare = append(ev.spare, pr)
 }
 

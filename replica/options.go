@@ -46,7 +46,11 @@ type Options struct {
 	MaxValueBytes int
 	// MaxFieldValueBytes bounds the value of a hash field; default and maximum 768 KiB.
 	MaxFieldValueBytes int
-	// MaxDuplicatedBytes bounds an encoded duplicated batch; default 32 MiB.
+	// MaxMutationBytes bounds what one command may write, as encoded in a mutation: every field of a hash carries its key.
+	// Default 16 MiB + MaxValueBytes, at least what a single operation at the limits above takes.
+	MaxMutationBytes int
+	// MaxDuplicatedBytes bounds an encoded duplicated batch. By default what a source with the same options may send:
+	// BatchBytes + MaxMutationBytes, which is the largest mutation, gathered with GatherBytes of others.
 	MaxDuplicatedBytes int
 
 	// QueueCommands bounds the commands waiting in one partition; default 16384.
@@ -56,7 +60,8 @@ type Options struct {
 	BatchCommands int
 	BatchBytes    int
 	// InFlight bounds the mutations of a partition which are proposed and not yet applied; default 2: while one is
-	// synced, the next gathers what comes. More make mutations smaller, and so cost more syncs.
+	// synced, the next gathers what comes. More make mutations smaller, and so cost more syncs. All of them together, at their
+	// largest, must fit into plog.MaxBatchBytes.
 	InFlight int
 	// ApplyBytes bounds the entries handed to the state at once; default 4 MiB.
 	ApplyBytes int
@@ -96,7 +101,15 @@ const (
 	maxFieldValueBytes = 768 << 10
 	maxValueBytes      = 64 << 20
 	minMemTableBytes   = 8 << 20
+	// opOverhead is more than an operation takes beside its key, field and value; batchOverhead more than a batch and a
+	// mutation in it take beside its operations.
+	opOverhead    = 32
+	batchOverhead = 1 << 10
 )
+
+// GatherBytes bounds the mutations that a source of duplication gathers in a batch before the last one, each with what the batch
+// adds to it.
+const GatherBytes = 16 << 20
 
 // EnsureDefaults fills in the defaults.
 func (o *Options) EnsureDefaults() {
@@ -114,10 +127,11 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxKeyBytes, maxKeyBytes)
 	setDefault(&o.MaxValueBytes, 8<<20)
 	setDefault(&o.MaxFieldValueBytes, maxFieldValueBytes)
-	setDefault(&o.MaxDuplicatedBytes, 32<<20)
 	setDefault(&o.QueueCommands, 16384)
 	setDefault(&o.BatchCommands, 1024)
 	setDefault(&o.BatchBytes, 1<<20)
+	setDefault(&o.MaxMutationBytes, 16<<20+o.MaxValueBytes)
+	setDefault(&o.MaxDuplicatedBytes, o.BatchBytes+o.MaxMutationBytes+GatherBytes+batchOverhead)
 	setDefault(&o.InFlight, 2)
 	setDefault(&o.ApplyBytes, 4<<20)
 	setDefault(&o.MemTableBytes, 16<<20)
@@ -165,7 +179,8 @@ func (o *Options) Validate() error {
 		inRange("MaxKeyBytes", o.MaxKeyBytes, maxKeyBytes),
 		inRange("MaxValueBytes", o.MaxValueBytes, maxValueBytes),
 		inRange("MaxFieldValueBytes", o.MaxFieldValueBytes, maxFieldValueBytes),
-		inRange("MaxDuplicatedBytes", o.MaxDuplicatedBytes, 1<<30),
+		inRange("MaxMutationBytes", o.MaxMutationBytes, plog.MaxBatchBytes),
+		inRange("MaxDuplicatedBytes", o.MaxDuplicatedBytes, plog.MaxBatchBytes),
 		inRange("QueueCommands", o.QueueCommands, 1<<24),
 		inRange("BatchCommands", o.BatchCommands, 1<<20),
 		inRange("BatchBytes", o.BatchBytes, 64<<20),
@@ -175,7 +190,20 @@ func (o *Options) Validate() error {
 		inRange("Tick", int(min(o.Tick, time.Hour)), int(time.Hour)),
 		inRange("TombstoneTTL", int(o.TombstoneTTL/time.Second), 1<<30),
 		inRange("MaxClockSkew", int(o.MaxClockSkew/time.Millisecond), 1<<40),
+		o.validateMutations(),
 	)
+}
+
+// validateMutations checks that every single operation fits into a mutation, and the largest mutations into the log.
+func (o *Options) validateMutations() error {
+	if least := o.MaxKeyBytes + max(o.MaxValueBytes, o.MaxFieldValueBytes) + opOverhead; o.MaxMutationBytes < least {
+		return fmt.Errorf("replica: MaxMutationBytes is %d, the largest operation takes %d", o.MaxMutationBytes, least)
+	}
+	largest := max(o.BatchBytes+o.MaxMutationBytes, o.MaxDuplicatedBytes) + batchOverhead
+	if o.InFlight*largest > plog.MaxBatchBytes {
+		return fmt.Errorf("replica: %d mutations in flight of up to %d bytes exceed the log's limit of %d", o.InFlight, largest, plog.MaxBatchBytes)
+	}
+	return nil
 }
 
 func inRange(name string, v, most int) error {

@@ -48,6 +48,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"memtable":           func(o *Options) { o.MemTableBytes = 1 << 20 },
 		"election":           func(o *Options) { o.ElectionTicks = 1 },
 		"negative in flight": func(o *Options) { o.InFlight = -1 },
+		"command limit":      func(o *Options) { o.MaxMutationBytes = 8 << 20 },
+		"log's limit":        func(o *Options) { o.InFlight = 7 },
 	} {
 		o := good
 		change(&o)
@@ -65,7 +67,8 @@ func TestLimits(t *testing.T) {
 	defer n.stop(t)
 	longKey, longest := make([]byte, maxKeyBytes+1), make([]byte, maxKeyBytes)
 	var tooLarge *TooLargeError
-	do(t, n.Partition(0), func(tx *Tx) {
+	err := try(n.Partition(0), func(tx *Tx) {
+		must(t, tx.Put([]byte("with the refused ones"), nil, 0))
 		for name, err := range map[string]error{
 			"key":   tx.Put(longKey, nil, 0),
 			"value": tx.Put([]byte("k"), make([]byte, 8<<20+1), 0),
@@ -80,6 +83,14 @@ func TestLimits(t *testing.T) {
 		if _, err := tx.HashPut([]byte("h"), nil, make([]byte, maxFieldValueBytes+1)); !errors.As(err, &tooLarge) {
 			t.Errorf("field value: %v", err)
 		}
+	})
+	if !errors.As(err, &tooLarge) {
+		t.Errorf("a command with refused writes: %v", err)
+	}
+	if _, ok := get(t, n.Partition(0), "with the refused ones"); ok {
+		t.Error("a part of a refused command took effect")
+	}
+	do(t, n.Partition(0), func(tx *Tx) {
 		must(t, tx.Put(longest, make([]byte, 8<<20), 0))
 		_, err := tx.HashPut(longest[1:], []byte("f"), make([]byte, maxFieldValueBytes))
 		must(t, err)

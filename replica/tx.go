@@ -6,14 +6,23 @@ import (
 
 // Tx is a command's access to its partition. It is valid inside Execute only; so is what it returns.
 //
-// When a method fails because the database cannot be read, the whole command fails with that error and writes
-// nothing, whatever Execute does about it.
+// A command is written as a whole or not at all, whatever Execute does about an error. When a method fails because the
+// database cannot be read or because a limit is exceeded, the whole command fails with that error and writes nothing. When a writing
+// method returns ErrWrongType, the command writes nothing either, but finishes like one that has only read: that the key is of
+// another kind may be known from a write that is not committed yet.
 type Tx struct {
 	mu     mutator
 	b      mutation.Builder
 	limits *Options
-	err    error
+	// start is where the command begins in b.
+	start int
+	err   error
+	// void: the command does not fail, but nothing that it writes may stay.
+	void bool
 }
+
+// begin prepares for the next command of the mutation.
+func (tx *Tx) begin() { tx.start, tx.err, tx.void = tx.b.Len(), nil, false }
 
 // NowMs is the time of the mutation, in milliseconds since 1970: what expiry is decided by.
 func (tx *Tx) NowMs() uint64 { return tx.mu.nowMs }
@@ -80,6 +89,9 @@ func (tx *Tx) Put(key, data []byte, expireAt uint64) error {
 	if err := tx.checkSize("value", len(data), tx.limits.MaxValueBytes); err != nil {
 		return err
 	}
+	if err := tx.admit(mutation.PutBytes(key, data, expireAt)); err != nil {
+		return err
+	}
 	if err := tx.note(tx.mu.put(key, data, expireAt)); err != nil {
 		return err
 	}
@@ -92,6 +104,9 @@ func (tx *Tx) Delete(key []byte) (bool, error) {
 	m, err := tx.mu.s.meta(key)
 	if err != nil || m.visible(tx.mu.nowMs) == None {
 		return false, tx.note(err)
+	}
+	if err := tx.admit(mutation.DeleteBytes(key)); err != nil {
+		return false, err
 	}
 	if err := tx.note(tx.mu.delete(key)); err != nil {
 		return false, err
@@ -110,6 +125,9 @@ func (tx *Tx) Expire(key []byte, at uint64) (bool, error) {
 	if v.Kind == String {
 		return true, tx.Put(key, v.Data, at)
 	}
+	if err := tx.admit(mutation.ExpireBytes(key, at)); err != nil {
+		return false, err
+	}
 	if err := tx.note(tx.mu.expire(key, at)); err != nil {
 		return false, err
 	}
@@ -125,7 +143,7 @@ func (tx *Tx) HashPut(key, field, data []byte) (bool, error) {
 	if err := tx.checkSize("hash field value", len(data), tx.limits.MaxFieldValueBytes); err != nil {
 		return false, err
 	}
-	if _, err := tx.hash(key); err != nil {
+	if err := tx.hashToWrite(key, mutation.HashPutBytes(key, field, data)); err != nil {
 		return false, err
 	}
 	created, err := tx.mu.hashPut(key, field, data)
@@ -138,7 +156,7 @@ func (tx *Tx) HashPut(key, field, data []byte) (bool, error) {
 
 // HashDelete removes a field and says whether it was there. ErrWrongType if the key is a string.
 func (tx *Tx) HashDelete(key, field []byte) (bool, error) {
-	if _, err := tx.hash(key); err != nil {
+	if err := tx.hashToWrite(key, mutation.HashDeleteBytes(key, field)); err != nil {
 		return false, err
 	}
 	deleted, err := tx.mu.hashDelete(key, field)
@@ -149,9 +167,23 @@ func (tx *Tx) HashDelete(key, field []byte) (bool, error) {
 	return true, nil
 }
 
+// hashToWrite checks that n bytes may be written to a hash.
+func (tx *Tx) hashToWrite(key []byte, n int) error {
+	if _, err := tx.hash(key); err != nil {
+		tx.void = true
+		return err
+	}
+	return tx.admit(n)
+}
+
+// admit checks, before anything of an operation of n encoded bytes takes effect, that the command may grow by it.
+func (tx *Tx) admit(n int) error {
+	return tx.checkSize("command", tx.b.Len()-tx.start+n, tx.limits.MaxMutationBytes)
+}
+
 func (tx *Tx) checkSize(what string, n, limit int) error {
 	if n > limit {
-		return &TooLargeError{What: what, Bytes: n, Limit: limit}
+		return tx.note(&TooLargeError{What: what, Bytes: n, Limit: limit})
 	}
 	return nil
 }

@@ -116,6 +116,31 @@ func (b *Builder) HashDelete(key, field []byte) {
 	b.ops++
 }
 
+// PutBytes is what Put appends, in bytes; the others likewise.
+func PutBytes(key, value []byte, expireAt uint64) int {
+	n := 2 + bytesLen(key) + bytesLen(value)
+	if expireAt != 0 {
+		n += uvarintLen(expireAt)
+	}
+	return n
+}
+
+// DeleteBytes is what Delete appends.
+func DeleteBytes(key []byte) int { return 1 + bytesLen(key) }
+
+// ExpireBytes is what Expire appends.
+func ExpireBytes(key []byte, expireAt uint64) int { return 1 + bytesLen(key) + uvarintLen(expireAt) }
+
+// HashPutBytes is what HashPut appends.
+func HashPutBytes(key, field, value []byte) int {
+	return 1 + bytesLen(key) + bytesLen(field) + bytesLen(value)
+}
+
+// HashDeleteBytes is what HashDelete appends.
+func HashDeleteBytes(key, field []byte) int { return 1 + bytesLen(key) + bytesLen(field) }
+
+func bytesLen(v []byte) int { return uvarintLen(uint64(len(v))) + len(v) }
+
 // Ops is the number of operations so far.
 func (b *Builder) Ops() int { return b.ops }
 
