@@ -3,6 +3,7 @@ package replica
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -316,38 +317,50 @@ func crashSource(n *testNode, out *lockedOut, id uint32) {
 }
 
 // crashImage copies a resting host's folder as a crash of the machine would leave it: the log, and the database's
-// synced files without its memtables.
+// synced files without its memtables. A compaction that goes on meanwhile makes it begin again.
 func crashImage(t *testing.T, from string) string {
 	t.Helper()
-	to := testDir(t)
-	must(t, filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	manifests := func() (all string) {
+		names, err := filepath.Glob(filepath.Join(from, "*", DBDir, "MANIFEST"))
+		must(t, err)
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			must(t, err)
+			all += string(data)
 		}
-		rel, err := filepath.Rel(from, name)
-		if err != nil {
-			return err
+		return all
+	}
+	for {
+		to, before := testDir(t), manifests()
+		err := filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+			rel, _ := filepath.Rel(from, name)
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir():
+				return os.MkdirAll(filepath.Join(to, rel), 0o755)
+			case filepath.Ext(name) == ".mem", d.Name() == "LOCK":
+				return nil
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(to, rel), data, 0o644)
+		})
+		if err == nil && before == manifests() {
+			return to
 		}
-		switch {
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(to, rel), 0o755)
-		case filepath.Ext(name) == ".mem", d.Name() == "LOCK":
-			return nil
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
 		}
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
-	}))
-	return to
+	}
 }
 
 // TestDecreeSplitOverMemtablesIsReplayedWhole: a mutation larger than several memtables is durable in part when it
 // counts as the durable decree.
 func TestDecreeSplitOverMemtablesIsReplayedWhole(t *testing.T) {
 	o := testOptions(t, testDir(t))
-	o.MaxMutationBytes = 64 << 20
 	n := startNode(t, o)
 	defer n.stop(t)
 	const keys = 40

@@ -105,7 +105,7 @@ func TestClustersConverge(t *testing.T) {
 		var nodes [2]*testNode
 		var ships [2]*shipper
 		for i := range nodes {
-			o := testOptions(t, testDir(t))
+			o := testOptions(t, testDir(rt))
 			o.ClusterID, o.Clock = uint64(i+1), clock.now
 			nodes[i] = startNode(t, o)
 			defer nodes[i].stop(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,7 +26,17 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	if os.Getenv(crashDirEnv) == "" {
+		if err := makeTestRoot(); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if testRoot != "" {
+			_ = os.RemoveAll(testRoot)
+		}
+		os.Exit(code)
+	}))
 }
 
 var contextBackground = context.Background()
@@ -101,23 +112,53 @@ type testNode struct {
 	syncer *plog.Syncer
 }
 
-// testDir is a temporary folder, in memory where the system has such a place: the tests are about what the files hold,
-// and would otherwise mostly wait for a busy disk to sync.
-func testDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "replica-test-")
+// testRoot is the folder of all folders of a run.
+var testRoot string
+
+// makeTestRoot prefers a place in memory, where the system has one: the tests are about what the files hold, and would
+// otherwise mostly wait for a busy disk to sync. Roots of runs that were killed are removed.
+func makeTestRoot() error {
+	const prefix = "replicanode-replica-test-"
+	parent := "/dev/shm"
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		parent = os.TempDir()
+	}
+	old, err := filepath.Glob(filepath.Join(parent, prefix+"*"))
 	if err != nil {
-		return t.TempDir()
+		return err
+	}
+	for _, dir := range old {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.RemoveAll(dir)
+		}
+	}
+	testRoot, err = os.MkdirTemp(parent, prefix)
+	return err
+}
+
+// scope is a test, or one check of a property test.
+type scope interface {
+	Cleanup(func())
+	Fatalf(format string, v ...any)
+}
+
+// testDir is a folder that lives as long as the scope.
+func testDir(t scope) string {
+	dir, err := os.MkdirTemp(testRoot, "")
+	if err != nil {
+		t.Fatalf("%v", err)
 	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
+			t.Fatalf("%v", err)
 		}
 	})
 	return dir
 }
 
 func testOptions(t testing.TB, dir string) Options {
-	o := Options{Dir: dir, Partitions: 1, ClusterID: 7, MemTableBytes: minMemTableBytes}
+	o := Options{Dir: dir, Partitions: 1, ClusterID: 7, MemTableBytes: minMemTableBytes,
+		Log: plog.Options{SegmentBytes: 1 << 20}}
 	if testing.Verbose() {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

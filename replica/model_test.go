@@ -277,7 +277,7 @@ func checkValue(v *View, key string, w *modelValue) error {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		clock := newFakeClock()
-		o := testOptions(t, testDir(t))
+		o := testOptions(t, testDir(rt))
 		o.Clock = clock.now
 		o.BatchCommands = rapid.SampledFrom([]int{1, 3, 1024}).Draw(rt, "batch")
 		o.InFlight = rapid.SampledFrom([]int{1, 4}).Draw(rt, "inflight")
