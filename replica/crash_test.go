@@ -361,6 +361,7 @@ func crashImage(t *testing.T, from string) string {
 // counts as the durable decree.
 func TestDecreeSplitOverMemtablesIsReplayedWhole(t *testing.T) {
 	o := testOptions(t, testDir(t))
+	o.MaxMutationBytes = 64 << 20
 	n := startNode(t, o)
 	defer n.stop(t)
 	const keys = 40
