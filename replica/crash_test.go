@@ -316,6 +316,21 @@ func crashSource(n *testNode, out *lockedOut, id uint32) {
 	}
 }
 
+// copiedTables says whether every table is in the copy: a folder that is walked while files leave it may hide others.
+func copiedTables(t *testing.T, from, to string) bool {
+	t.Helper()
+	tables, err := filepath.Glob(filepath.Join(from, "*", DBDir, "*.sst"))
+	must(t, err)
+	for _, name := range tables {
+		rel, err := filepath.Rel(from, name)
+		must(t, err)
+		if _, err := os.Stat(filepath.Join(to, rel)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // crashImage copies a resting host's folder as a crash of the machine would leave it: the log, and the database's
 // synced files without its memtables. A compaction that goes on meanwhile makes it begin again.
 func crashImage(t *testing.T, from string) string {
@@ -348,7 +363,7 @@ func crashImage(t *testing.T, from string) string {
 			}
 			return os.WriteFile(filepath.Join(to, rel), data, 0o644)
 		})
-		if err == nil && before == manifests() {
+		if err == nil && before == manifests() && copiedTables(t, from, to) {
 			return to
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
