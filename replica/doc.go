@@ -20,8 +20,8 @@
 //
 // When the leader or its term changes, the overlay is dropped: commands in flight finish with ErrResultUnknown, those
 // still queued with a NotLeaderError. A panic in Execute undoes that command alone. A full disk of the log refuses
-// writes with ErrNoSpace until there is space; commands that were already proposed then finish with ErrNoSpace, and
-// may still take effect. A failed sync, a corrupt log or a failing database stops the partition (Err); the others go on.
+// writes with ErrNoSpace until there is space, and one that is too slow with ErrBacklog; commands that were already
+// proposed then finish with ErrResultUnknown, because they may still take effect. A failed sync, a corrupt log or a failing database stops the partition (Err); the others go on.
 //
 // # Invariants
 //

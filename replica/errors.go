@@ -12,12 +12,16 @@ var (
 	ErrStopped = errors.New("replica host is stopped")
 	// ErrNotReady refuses work because the partition is still opening, replaying its log or electing a leader.
 	ErrNotReady = errors.New("partition is not ready yet")
-	// ErrResultUnknown ends a command whose entry may or may not be committed: leadership was lost, or the partition
-	// failed or was stopped after the entry had been proposed.
-	ErrResultUnknown = errors.New("result unknown: the partition lost its leader before the write was known to be committed")
-	// ErrNoSpace refuses a write because the disk of the private log is full. Reads go on; writes resume by
-	// themselves once there is space.
+	// ErrResultUnknown ends a command whose entry was proposed and may or may not be committed: leadership was lost, the
+	// partition failed or was stopped, or the private log takes nothing for now (ErrNoSpace, ErrBacklog). The write may
+	// still take effect.
+	ErrResultUnknown = errors.New("result unknown: the write was proposed, but the partition lost its leader, was stopped or ran out of disk before the write was known to be committed; it may still take effect")
+	// ErrNoSpace refuses a write because the disk of the private log is full. Nothing of it takes effect. Reads go on;
+	// writes resume by themselves once there is space.
 	ErrNoSpace = errors.New("no space left on the data disk: writes are refused")
+	// ErrBacklog refuses a write because too much waits for the disk of the private log, which is slower than what is
+	// written. Nothing of it takes effect. Reads go on; writes resume by themselves once the disk has caught up.
+	ErrBacklog = errors.New("the data disk is too slow for what is written: writes are refused until it has caught up")
 	// ErrWrongType is what a hash operation meets on a string, or the other way round.
 	ErrWrongType = errors.New("operation against a key holding the wrong kind of value")
 	// ErrReleased refuses to read or release log entries that are not there any more, or not durable yet.

@@ -31,8 +31,10 @@ type group struct {
 	hsDue bool
 	// appends are given to the log, in order, and not yet known to be durable.
 	appends []*appending
-	// stalled appends failed for lack of space and are tried again at every tick.
-	stalled bool
+	// stalled appends failed because the log takes nothing for now, and are tried again at every tick. stallReason is what
+	// writes are refused with meanwhile.
+	stalled     bool
+	stallReason error
 
 	applied uint64
 	// deadEpoch is the last of the partition's epochs whose proposals are refused: one of them was dropped, and the
@@ -171,20 +173,30 @@ func (g *group) submit(a *appending) {
 	}
 }
 
-func isNoSpace(err error) bool {
-	return errors.Is(err, plog.ErrDiskFull) || errors.Is(err, plog.ErrBacklog)
+// reasonToStall is what writes are refused with while appends fail with err; nil when waiting cannot help.
+func reasonToStall(err error) error {
+	switch {
+	case errors.Is(err, plog.ErrDiskFull):
+		return ErrNoSpace
+	case errors.Is(err, plog.ErrBacklog):
+		return ErrBacklog
+	}
+	return nil
 }
 
-// appendFailed stalls the group when space can help, and stops it otherwise.
+// appendFailed stalls the group when waiting can help, and stops it otherwise.
 func (g *group) appendFailed(err error) {
-	if !isNoSpace(err) {
+	reason := reasonToStall(err)
+	if reason == nil {
 		g.fail(fmt.Errorf("append to the private log: %w", err))
 		return
 	}
 	if !g.stalled {
-		g.stalled = true
-		g.p.log.Warn("private log is out of space, writes are refused", "error", err)
-		g.p.post(partitionEvent{kind: eventStalled, err: ErrNoSpace})
+		g.p.log.Warn("private log takes no more for now, writes are refused", "error", err)
+	}
+	if !g.stalled || g.stallReason != reason {
+		g.stalled, g.stallReason = true, reason
+		g.p.post(partitionEvent{kind: eventStalled, err: reason})
 	}
 }
 
@@ -202,13 +214,13 @@ func (g *group) durable(a *appending, err error) {
 	g.appends = slices.Delete(g.appends, 0, 1)
 	if g.stalled && len(g.appends) == 0 {
 		g.stalled = false
-		g.p.log.Info("private log has space again, writes are accepted")
+		g.p.log.Info("private log goes on, writes are accepted")
 		g.p.post(partitionEvent{kind: eventStalled})
 	}
 	g.deliver(a.responses)
 }
 
-// retry submits what failed for lack of space, from the first one on, once nothing is under way any more.
+// retry submits what the log did not take, from the first one on, once nothing is under way any more.
 func (g *group) retry() {
 	if !g.stalled || slices.ContainsFunc(g.appends, func(a *appending) bool { return a.submitted }) {
 		return

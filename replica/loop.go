@@ -113,8 +113,8 @@ func (p *Partition) becomeServing(ev *evaluator) {
 	p.log.Info("partition serves", "term", ev.term, "applied", p.Applied())
 }
 
-// stalled ends pending writes while the log has no space, and refuses new ones. What is proposed stays so and takes
-// effect when the space comes back.
+// stalled refuses writes while the log takes none, those that wait included. What is proposed stays so and takes effect
+// when the log goes on, so its commands end with a result that is not known.
 func (p *Partition) stalled(ev *evaluator, err error) {
 	p.mu.Lock()
 	p.refuse = err
@@ -128,7 +128,7 @@ func (p *Partition) stalled(ev *evaluator, err error) {
 		return
 	}
 	for _, pr := range ev.inflight {
-		p.finishAll(pr.commands, err)
+		p.finishAll(pr.commands, ErrResultUnknown)
 		clear(pr.commands)
 		pr.commands = pr.commands[:0]
 	}

@@ -38,7 +38,7 @@ const (
 	eventCommitted
 	// eventRefused: a proposal of the epoch was dropped, and so are all others of it.
 	eventRefused
-	// eventStalled: the log is out of space (err), or has space again (nil).
+	// eventStalled: the log takes nothing for now (err says why), or goes on (nil).
 	eventStalled
 )
 
@@ -158,7 +158,7 @@ func (p *Partition) Log() *plog.Log {
 }
 
 // Propose queues a command. After an error the command's methods are not called. The errors are ErrBusy, ErrNotReady,
-// ErrStopped, ErrNoSpace, a NotLeaderError, a FailedError, or what RefuseWrites was given.
+// ErrStopped, ErrNoSpace, ErrBacklog, a NotLeaderError, a FailedError, or what RefuseWrites was given.
 func (p *Partition) Propose(c Command) error {
 	if refusal := p.h.refusal.Load(); refusal != nil {
 		return *refusal

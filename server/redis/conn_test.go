@@ -208,6 +208,8 @@ func TestStoreErrors(t *testing.T) {
 		{&replica.NotLeaderError{Leader: 2}, "-READONLY "},
 		{&replica.FailedError{Partition: 1, Cause: errors.New("disk")}, "-MISCONF "},
 		{replica.ErrNoSpace, "-MISCONF "},
+		{replica.ErrBacklog, "-TRYAGAIN "},
+		{replica.ErrResultUnknown, "-ERR "},
 		{replica.ErrStopped, "-ERR "},
 		{&replica.TooLargeError{What: "value", Bytes: 2, Limit: 1}, "-ERR value of 2 bytes"},
 	} {

@@ -72,7 +72,7 @@ func storeError(w *resp.Reply, err error) {
 	switch {
 	case errors.Is(err, replica.ErrWrongType):
 		w.Error(wrongType)
-	case errors.Is(err, replica.ErrBusy):
+	case errors.Is(err, replica.ErrBusy), errors.Is(err, replica.ErrBacklog):
 		w.Error("TRYAGAIN " + err.Error())
 	case errors.Is(err, replica.ErrNotReady):
 		w.Error("LOADING " + err.Error())
