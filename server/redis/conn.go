@@ -248,6 +248,9 @@ func (c *conn) settle() {
 	c.wait()
 	for i, o := range c.queue {
 		if !c.broken {
+			if o.unread() {
+				c.readAgain(i)
+			}
 			o.emit(&c.out)
 			if len(c.out.Buf) >= flushBytes {
 				c.flush()
@@ -260,6 +263,21 @@ func (c *conn) settle() {
 		c.queue[i] = nil
 	}
 	c.queue = c.queue[:0]
+}
+
+// readAgain executes a read on a snapshot that the log could not take for lack of space: reads go on without it. Everything the
+// connection proposed is finished, so the snapshot has what came before the read; when it has a later write to the partition too, the
+// read fails rather than see that.
+func (c *conn) readAgain(i int) {
+	o := c.queue[i]
+	p := c.server.opts.Store.Route(o.key())
+	for _, later := range c.queue[i+1:] {
+		if later.wrote(p) {
+			return
+		}
+	}
+	o.own.Buf, o.err, o.failed = o.own.Buf[:0], nil, false
+	c.readPart(o, p, c.server.opts.MaxReplyBytes)
 }
 
 // flush sends the replies collected. When the client does not take them, the connection is broken.

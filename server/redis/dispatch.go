@@ -208,6 +208,11 @@ func (c *conn) runMany(cmd *command, args [][]byte) {
 	}
 	c.split(o)
 	if cmd.write != nil {
+		if n, limit := o.largestPart(), c.server.opts.MaxMutationBytes; n > limit {
+			c.recycle(o)
+			c.refuse(fmt.Sprintf("ERR command of %d bytes exceeds the limit of %d", n, limit))
+			return
+		}
 		for _, part := range o.parts {
 			c.proposeOrFail(part, part.partition)
 		}
@@ -254,6 +259,23 @@ func (c *conn) split(o *Op) {
 	for _, part := range o.parts {
 		c.partOf[part.partition] = nil
 	}
+}
+
+// largestPart is more than the store needs to encode any part of a command over many keys: no part may be refused for its size when
+// others take effect.
+func (o *Op) largestPart() (largest int) {
+	const overhead = 32 // of a write beside its key and value
+	for _, part := range o.parts {
+		n := 0
+		for _, i := range part.keys {
+			n += overhead
+			for _, arg := range o.args[i:min(i+o.cmd.step, len(o.args))] {
+				n += len(arg)
+			}
+		}
+		largest = max(largest, n)
+	}
+	return largest
 }
 
 // isDirty reports whether ops of this connection may be under way on a partition.

@@ -57,6 +57,15 @@ func (s *fakeStore) hold() (release func()) {
 	return func() { set(false) }
 }
 
+// endWith makes everything that is executed from now on end with err.
+func (s *fakeStore) endWith(err error) {
+	for _, p := range s.partitions {
+		p.mu.Lock()
+		p.end = err
+		p.mu.Unlock()
+	}
+}
+
 // fakeEntry is never changed once it is in a map.
 type fakeEntry struct {
 	data   []byte
@@ -71,6 +80,7 @@ type fakePartition struct {
 	touched         map[string]struct{} // keys in which they may differ
 	queue           []*Op
 	held, closed    bool
+	end             error // what everything executed ends with
 	now             func() time.Time
 	refuse          func() error // what Propose answers, when set
 	proposed        int
@@ -105,7 +115,9 @@ func (p *fakePartition) run() {
 		p.queue = nil
 		errs := make([]error, len(batch))
 		for i, op := range batch {
-			errs[i] = p.execute(op)
+			if errs[i] = p.execute(op); errs[i] == nil {
+				errs[i] = p.end
+			}
 		}
 		for key := range p.touched {
 			if e, ok := p.newest[key]; ok {
@@ -196,7 +208,7 @@ func (t *fakeTx) Get(key []byte) (v replica.Value, ok bool, err error) {
 	case e.fields != nil:
 		return replica.Value{Kind: replica.Hash, Len: uint64(len(e.fields)), ExpireAt: e.at}, true, nil
 	}
-	return replica.Value{Kind: replica.String, Data: e.data, ExpireAt: e.at}, true, nil
+	return replica.Value{Kind: replica.String, Data: e.data, Len: uint64(len(e.data)), ExpireAt: e.at}, true, nil
 }
 
 func (t *fakeTx) Stat(key []byte) (replica.Value, bool, error) {

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 
 	"replicanode/replica"
@@ -95,6 +96,23 @@ func (o *Op) Finish(err error) {
 	if c.pending.Add(-1) == 0 {
 		c.wake <- struct{}{}
 	}
+}
+
+// unread reports whether a read was refused, or not known to be current, because of what was proposed before it.
+func (o *Op) unread() bool {
+	return o.cmd != nil && o.cmd.read != nil && o.cmd.write == nil && o.parts == nil &&
+		(errors.Is(o.err, replica.ErrNoSpace) || errors.Is(o.err, replica.ErrResultUnknown))
+}
+
+// wrote reports whether the op has changed the partition, as far as is known.
+func (o *Op) wrote(partition int) bool {
+	switch {
+	case o.cmd == nil || o.cmd.write == nil || o.err != nil:
+		return false
+	case o.parts == nil:
+		return o.c.server.opts.Store.Route(o.key()) == partition
+	}
+	return slices.ContainsFunc(o.parts, func(part *Op) bool { return part.err == nil && part.partition == partition })
 }
 
 // room reports whether the reply may grow by n bytes, and makes it an error when it may not.

@@ -34,6 +34,10 @@ type Options struct {
 	// Limits.MaxBulkBytes must not exceed the store's own limits. Defaults 60 KiB and 768 KiB.
 	MaxKeyBytes        int
 	MaxFieldValueBytes int
+	// MaxMutationBytes is what one command may write to one partition of the store, as the store encodes it. A command over many keys
+	// beyond it is refused before it takes effect in part. It must not exceed the store's own limit. Default 16 MiB +
+	// Limits.MaxBulkBytes.
+	MaxMutationBytes int
 	// MaxReplyBytes is the longest reply to one command, and what the replies a connection waits for may take together. A command
 	// whose reply would be longer fails. Default 128 MiB; at least twice Limits.MaxBulkBytes.
 	MaxReplyBytes int
@@ -69,6 +73,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxClients, 10_000)
 	setDefault(&o.MaxKeyBytes, 60<<10)
 	setDefault(&o.MaxFieldValueBytes, 768<<10)
+	setDefault(&o.MaxMutationBytes, 16<<20+o.Limits.MaxBulkBytes)
 	setDefault(&o.MaxReplyBytes, max(128<<20, 2*o.Limits.MaxBulkBytes))
 	setDefault(&o.MaxBufferBytes, 1<<30)
 	setDefault(&o.MaxPipeline, 1024)
@@ -105,8 +110,8 @@ func (o *Options) Validate() error {
 	switch {
 	case o.MaxClients < 1 || o.MaxClients > 1<<20:
 		return fmt.Errorf("redis server: max clients %d: must be between 1 and %d", o.MaxClients, 1<<20)
-	case o.MaxKeyBytes < 1 || o.MaxFieldValueBytes < 1:
-		return errors.New("redis server: the limits of keys and fields must be positive")
+	case o.MaxKeyBytes < 1 || o.MaxFieldValueBytes < 1 || o.MaxMutationBytes < 1:
+		return errors.New("redis server: the limits of keys and fields, and of mutations, must be positive")
 	case o.MaxReplyBytes < 2*o.Limits.MaxBulkBytes || o.MaxReplyBytes > 1<<30:
 		return fmt.Errorf("redis server: max reply bytes %d: must be between twice the longest argument (%d) and %d", o.MaxReplyBytes, 2*o.Limits.MaxBulkBytes, 1<<30)
 	case o.MaxBufferBytes < int64(o.Limits.MaxRequestBytes):

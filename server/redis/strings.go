@@ -59,14 +59,14 @@ func get(r Reader, o *Op) error {
 }
 
 func strlen(r Reader, o *Op) error {
-	v, ok, err := r.Get(o.key())
+	v, ok, err := r.Stat(o.key())
 	switch {
 	case err != nil:
 		return err
 	case ok && v.Kind != replica.String:
 		o.fail(wrongType)
 	default:
-		o.w.Int(int64(len(v.Data)))
+		o.w.Int(int64(v.Len))
 	}
 	return nil
 }
