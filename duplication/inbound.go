@@ -263,7 +263,7 @@ func unpackedBytes(message *peerpb.Batch, limit int) (int, error) {
 		return 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "unknown encoding %d", message.GetEncoding())
 	}
 	if size > limit {
-		return 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "batch of %d bytes exceeds the limit of %d", size, limit)
+		return 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, "batch of %d bytes exceeds the limit of %d", size, limit)
 	}
 	return size, nil
 }
@@ -280,7 +280,7 @@ func (in *inbound) unpack(message *peerpb.Batch, size int) (mutation.Batch, erro
 	}
 	b, err := mutation.ParseBatch(data)
 	if err != nil {
-		return mutation.Batch{}, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "%v", err)
+		return mutation.Batch{}, refuse(peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, "%v", err)
 	}
 	if b.Cluster != in.origin.cluster || b.Partition != in.origin.partition || b.Prev != message.GetPrev() || b.Last != message.GetLast() {
 		return mutation.Batch{}, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "batch contradicts its stream or envelope")

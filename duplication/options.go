@@ -36,9 +36,9 @@ const (
 	DefaultSkipBytes      = 4 << 20
 )
 
-// maxBatchBytes keeps a batch, with one large mutation beyond its limit, well within what a peer accepts as a message
-// and a partition as one duplicated mutation.
-const maxBatchBytes = 16 << 20
+// maxBatchBytes keeps a batch, with one mutation of the largest size beyond its limit, within what a partition accepts as one duplicated
+// mutation.
+const maxBatchBytes = replica.GatherBytes
 
 // Partition is what a Source needs of one partition of this node.
 type Partition interface {

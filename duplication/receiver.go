@@ -45,7 +45,8 @@ type ReceiverOptions struct {
 	Target func(partition uint32) Target
 	// LeaderAddress is the peers' host:port of a node of this cluster, empty when not known. nil: never known.
 	LeaderAddress func(node uint64) string
-	// MaxBatchBytes bounds one batch, unpacked. Default 64 MiB.
+	// MaxBatchBytes bounds one batch, unpacked; it should be the MaxDuplicatedBytes of the partitions, and what peers may send with
+	// peer.MessageOverhead added. Default 64 MiB.
 	MaxBatchBytes int
 	// MaxApplyingBytes bounds the unpacked batches of all streams that are being applied. Default 128 MiB.
 	MaxApplyingBytes int64

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"replicanode/peer/peerpb"
+	"replicanode/replica"
 	"replicanode/replica/mutation"
 )
 
@@ -107,7 +110,7 @@ func wire(cluster uint64, partition uint32, prev, last uint64, decrees ...uint64
 }
 
 func TestReceiverRefuses(t *testing.T) {
-	const invalid = peerpb.RefusalReason_REFUSAL_REASON_INVALID
+	const invalid, unacceptable = peerpb.RefusalReason_REFUSAL_REASON_INVALID, peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE
 	good := wire(clusterA, 1, 0, 5, 2, 5)
 	spoiled := func(f func(*peerpb.Batch)) *peerpb.DuplicateRequest {
 		b := proto.CloneOf(good)
@@ -132,14 +135,14 @@ func TestReceiverRefuses(t *testing.T) {
 		"no encoding":      {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Encoding = 0 })}},
 		"unknown encoding": {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Encoding = 9 })}},
 		"not packed":       {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Encoding = peerpb.Encoding_ENCODING_S2 })}},
-		"no data":          {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Data = nil })}},
-		"cut":              {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Data = b.Data[:len(b.Data)-1] })}},
+		"no data":          {unacceptable, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Data = nil })}},
+		"cut":              {unacceptable, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Data = b.Data[:len(b.Data)-1] })}},
 		"other range":      {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Last = 6 })}},
 		"other cluster":    {invalid, []*peerpb.DuplicateRequest{greeting, request(wire(7, 1, 0, 1))}},
 		"other partition":  {invalid, []*peerpb.DuplicateRequest{greeting, request(wire(clusterA, 2, 0, 1))}},
 		"foreign mutation": {invalid, []*peerpb.DuplicateRequest{hello(7, 1, 4), request(wire(7, 1, 0, 1, 1))}},
-		"beyond the limit": {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Encoding, b.Data = peerpb.Encoding_ENCODING_S2, huge })}},
-		"claims the memory": {invalid, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) {
+		"beyond the limit": {unacceptable, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) { b.Encoding, b.Data = peerpb.Encoding_ENCODING_S2, huge })}},
+		"claims the memory": {unacceptable, []*peerpb.DuplicateRequest{greeting, spoiled(func(b *peerpb.Batch) {
 			b.Encoding, b.Data = peerpb.Encoding_ENCODING_S2, []byte{0xff, 0xff, 0xff, 0xff, 0x0f}
 		})}},
 	} {
@@ -356,4 +359,23 @@ func FuzzReceiver(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWhatCanNeverBeAppliedIsRefusedForGood rather than sent again and again.
+func TestWhatCanNeverBeAppliedIsRefusedForGood(t *testing.T) {
+	r := newTestReceiver(t, newTestTarget(), nil)
+	for _, err := range []error{
+		&replica.TooLargeError{What: "batch", Bytes: 2, Limit: 1}, &replica.ClockSkewError{AheadSeconds: 9, LimitSeconds: 1},
+		fmt.Errorf("decree 3: %w", mutation.ErrFormat),
+	} {
+		f := r.explain(err)
+		if !permanent(&refusalError{reason: f.reason, detail: f.detail}) || !strings.Contains(f.detail, err.Error()) {
+			t.Errorf("%v: %v", err, f)
+		}
+	}
+	for _, err := range []error{replica.ErrNotReady, replica.ErrNoSpace, replica.ErrBusy, &replica.GapError{Have: 1}, &replica.NotLeaderError{}} {
+		if f := r.explain(err); permanent(&refusalError{reason: f.reason}) {
+			t.Errorf("%v: %v", err, f)
+		}
+	}
 }

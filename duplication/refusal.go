@@ -7,6 +7,7 @@ import (
 
 	"replicanode/peer/peerpb"
 	"replicanode/replica"
+	"replicanode/replica/mutation"
 )
 
 // refusal is why a receiver takes no more of a stream.
@@ -45,6 +46,8 @@ func (r *Receiver) explain(err error) *refusal {
 		refused   *refusal
 		notLeader *replica.NotLeaderError
 		gap       *replica.GapError
+		tooLarge  *replica.TooLargeError
+		skewed    *replica.ClockSkewError
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -55,6 +58,8 @@ func (r *Receiver) explain(err error) *refusal {
 		f := refuse(peerpb.RefusalReason_REFUSAL_REASON_GAP, "%v", err)
 		f.confirmed = gap.Have
 		return f
+	case errors.As(err, &tooLarge), errors.As(err, &skewed), errors.Is(err, mutation.ErrFormat):
+		return refuse(peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, "%v", err)
 	case errors.Is(err, replica.ErrBusy):
 		return refuse(peerpb.RefusalReason_REFUSAL_REASON_BUSY, "%v", err)
 	case errors.Is(err, context.Canceled):

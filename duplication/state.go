@@ -169,6 +169,8 @@ func (e *refusalError) Error() string {
 		return "refused, the numbers of partitions differ: " + e.detail
 	case peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER:
 		return "refused, same cluster: " + e.detail
+	case peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE:
+		return "refused, the remote cannot take this: " + e.detail
 	}
 	return fmt.Sprintf("refused (%s): %s", e.reason, e.detail)
 }
@@ -177,8 +179,12 @@ func (e *refusalError) Error() string {
 func permanent(err error) bool {
 	var refusal *refusalError
 	if errors.As(err, &refusal) {
-		return refusal.reason == peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER ||
-			refusal.reason == peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER
+		switch refusal.reason {
+		case peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER, peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER,
+			peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE:
+			return true
+		}
+		return false
 	}
 	return errors.Is(err, errSameCluster) || errors.Is(err, errAhead)
 }

@@ -121,7 +121,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	}
 	id := n.folder.Identity
 	var err error
-	n.host, err = replica.NewHost(replica.Options{
+	o := replica.Options{
 		Dir:             filepath.Join(n.opts.DataDir, partitionsDir),
 		Partitions:      id.Partitions,
 		NodeID:          id.NodeID,
@@ -134,8 +134,10 @@ func (n *Node) openReplicas(ctx context.Context) error {
 		MemTableBytes:   n.opts.MemtableBytes,
 		Logger:          n.opts.Logger,
 		Registerer:      n.registry,
-	})
-	if err != nil {
+	}
+	o.EnsureDefaults()
+	n.limits = limits{mutation: o.MaxMutationBytes, duplicated: o.MaxDuplicatedBytes}
+	if n.host, err = replica.NewHost(o); err != nil {
 		return err
 	}
 	n.replicas.Store(n.host)
@@ -196,7 +198,7 @@ func (n *Node) startReceiver(ctx context.Context, serverTLS *tls.Config) error {
 	var err error
 	n.receiver, err = duplication.NewReceiver(duplication.ReceiverOptions{
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions,
-		Target: n.target, Logger: n.opts.Logger, Registerer: n.registry,
+		Target: n.target, MaxBatchBytes: n.limits.duplicated, Logger: n.opts.Logger, Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the duplication receiver: %w", err)
@@ -205,8 +207,8 @@ func (n *Node) startReceiver(ctx context.Context, serverTLS *tls.Config) error {
 	n.peers, err = peer.NewServer(peer.ServerOptions{
 		Listener: n.listeners.peer,
 		Identity: peer.Identity{ClusterID: id.ClusterID, NodeID: id.NodeID, Partitions: id.Partitions},
-		Handlers: peer.Handlers{Duplication: n.receiver},
-		TLS:      serverTLS, Logger: n.opts.Logger, Registerer: n.registry,
+		Handlers: peer.Handlers{Duplication: n.receiver}, MaxMessageBytes: n.limits.duplicated + peer.MessageOverhead,
+		TLS: serverTLS, Logger: n.opts.Logger, Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the peer server: %w", err)
@@ -263,10 +265,10 @@ func (n *Node) acceptClients(ctx context.Context) error {
 		Store:      redis.FromHost(n.host),
 		Password:   n.opts.RequirePass,
 		MaxClients: n.opts.MaxClients,
-		Limits:     resp.Limits{MaxBulkBytes: n.opts.MaxValueBytes},
-		WriteGate:  n.maintenance.disk.Gate,
-		Version:    moduleVersion(),
-		Logger:     n.opts.Logger, Registerer: n.registry,
+		Limits:     resp.Limits{MaxBulkBytes: n.opts.MaxValueBytes}, MaxMutationBytes: n.limits.mutation,
+		WriteGate: n.maintenance.disk.Gate,
+		Version:   moduleVersion(),
+		Logger:    n.opts.Logger, Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the clients' server: %w", err)

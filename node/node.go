@@ -33,6 +33,7 @@ type Node struct {
 
 	listeners struct{ redis, admin, peer net.Listener }
 	folder    *Folder
+	limits    limits
 	admin     *admin.Server
 	pool      *threadpool.Pool
 	tasks     *tasks.Runner
@@ -51,6 +52,12 @@ type Node struct {
 
 	mu    sync.Mutex
 	stops []stop // what runs, in the order it was started
+}
+
+// limits are what the rooms must agree on, so that what one accepts no other refuses, here or in a cluster with the same options.
+type limits struct {
+	mutation   int // bytes that one command may write to a partition
+	duplicated int // bytes of a duplicated batch
 }
 
 // stop ends one part of the node.

@@ -32,6 +32,10 @@ const (
 	connectionWindow = 8 << 20
 )
 
+// MessageOverhead is more than a message takes beside the batch that it carries, in bytes: ServerOptions.MaxMessageBytes must be that
+// much above the largest batch.
+const MessageOverhead = 64 << 10
+
 // maxHeaderBytes bounds the headers of one call.
 const maxHeaderBytes = 16 << 10
 

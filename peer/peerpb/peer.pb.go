@@ -97,6 +97,8 @@ const (
 	RefusalReason_REFUSAL_REASON_INVALID RefusalReason = 7
 	// A newer stream for the same cluster and partition took this one's place.
 	RefusalReason_REFUSAL_REASON_SUPERSEDED RefusalReason = 8
+	// The batch cannot be applied here, now or later: too large, stamped in the future, or of an unknown format.
+	RefusalReason_REFUSAL_REASON_UNACCEPTABLE RefusalReason = 9
 )
 
 // Enum value maps for RefusalReason.
@@ -111,6 +113,7 @@ var (
 		6: "REFUSAL_REASON_UNAVAILABLE",
 		7: "REFUSAL_REASON_INVALID",
 		8: "REFUSAL_REASON_SUPERSEDED",
+		9: "REFUSAL_REASON_UNACCEPTABLE",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":       0,
@@ -122,6 +125,7 @@ var (
 		"REFUSAL_REASON_UNAVAILABLE":       6,
 		"REFUSAL_REASON_INVALID":           7,
 		"REFUSAL_REASON_SUPERSEDED":        8,
+		"REFUSAL_REASON_UNACCEPTABLE":      9,
 	}
 )
 
@@ -796,7 +800,7 @@ const file_peer_proto_rawDesc = "" +
 	"\bEncoding\x12\x18\n" +
 	"\x14ENCODING_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENCODING_PLAIN\x10\x01\x12\x0f\n" +
-	"\vENCODING_S2\x10\x02*\xa1\x02\n" +
+	"\vENCODING_S2\x10\x02*\xc2\x02\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REFUSAL_REASON_NOT_LEADER\x10\x01\x12$\n" +
@@ -806,7 +810,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x13REFUSAL_REASON_BUSY\x10\x05\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNAVAILABLE\x10\x06\x12\x1a\n" +
 	"\x16REFUSAL_REASON_INVALID\x10\a\x12\x1d\n" +
-	"\x19REFUSAL_REASON_SUPERSEDED\x10\b2_\n" +
+	"\x19REFUSAL_REASON_SUPERSEDED\x10\b\x12\x1f\n" +
+	"\x1bREFUSAL_REASON_UNACCEPTABLE\x10\t2_\n" +
 	"\x04Node\x12W\n" +
 	"\bDescribe\x12$.replicanode.peer.v1.DescribeRequest\x1a%.replicanode.peer.v1.DescribeResponse2m\n" +
 	"\vDuplication\x12^\n" +
