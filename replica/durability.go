@@ -128,6 +128,8 @@ func (p *Partition) refreshDurable() {
 	if d.decree > 0 {
 		discard = d.decree - 1
 	}
+	// Tables may hold what is written but not applied yet; a reader that comes now pins the applied decree.
+	discard = min(discard, p.applied.Load())
 	if len(p.pins.held) > 0 {
 		discard = min(discard, p.pins.held[0].decree)
 	}
