@@ -88,5 +88,5 @@
 //
 // # Locks
 //
-// Partition.views, durability.mu, pins.mu, and then Partition.mu, subscriptions.mu and Host.mu, which are leaves.
+// Partition.views, durability.looking, durability.mu, pins.mu, and then Partition.mu, subscriptions.mu and Host.mu, which are leaves.
 package replica

@@ -65,12 +65,22 @@ func (s *pins) leave(decree uint64) {
 
 // durability follows which decree is in the database's synced tables.
 type durability struct {
+	// looking is held by whoever looks at the tables. That may sync a folder, so the write path never takes it.
+	looking sync.Mutex
+	// background is the look that the write path asked for; waited for before the database is closed.
+	background sync.WaitGroup
+	// sync makes the names in a folder durable. Guarded by looking.
+	sync func(dir string) error
+
+	// mu guards what is below; nothing slow is done under it.
 	mu      sync.Mutex
 	db      *badger.DB
 	dir     string
 	decree  uint64
 	checked time.Time
 	written int
+	// asked: a background look is under way.
+	asked bool
 	// discard is the version up to which the database may drop what is superseded.
 	discard uint64
 }
@@ -94,34 +104,65 @@ func maxTableVersion(db *badger.DB) uint64 {
 	return version
 }
 
-// Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second.
+// Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second, and
+// asking may sync a folder.
 func (p *Partition) Durable() uint64 {
 	p.views.RLock()
 	defer p.views.RUnlock()
 	d := &p.durable
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.db != nil && time.Since(d.checked) >= durableMaxAge {
+	if d.stale() {
 		p.refreshDurable()
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.decree
 }
 
-// refreshDurable looks at the tables. durable.mu is held.
+func (d *durability) stale() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.db != nil && time.Since(d.checked) >= durableMaxAge
+}
+
+// begin notes that the tables are looked at now. db is nil when there is nothing to look at.
+func (d *durability) begin() (db *badger.DB, dir string, decree uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.checked, d.written = time.Now(), 0
+	return d.db, d.dir, d.decree
+}
+
+// refreshDurable looks at the tables. views is held, so that the database stays open.
 func (p *Partition) refreshDurable() {
 	d := &p.durable
-	d.checked, d.written = time.Now(), 0
-	if version := maxTableVersion(d.db); version > d.decree {
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	db, dir, decree := d.begin()
+	if db == nil {
+		return
+	}
+	if version := maxTableVersion(db); version > decree {
 		// A decree may be split over two memtables, so the last one counts as durable only in part.
-		if err := syncDir(d.dir); err != nil {
+		if err := d.sync(dir); err != nil {
 			p.log.Warn("database folder not synced", "error", err)
 			return
 		}
+		d.mu.Lock()
 		d.decree = version
+		d.mu.Unlock()
 		if p.o.DurableAdvanced != nil {
 			p.o.DurableAdvanced(p.id)
 		}
 	}
+	p.moveDiscard(db)
+}
+
+// moveDiscard lets the database drop what nobody can read any more: what is superseded below the durable decree, the
+// applied one and every pin.
+func (p *Partition) moveDiscard(db *badger.DB) {
+	d := &p.durable
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	p.pins.mu.Lock()
 	defer p.pins.mu.Unlock()
 	discard := uint64(0)
@@ -135,20 +176,29 @@ func (p *Partition) refreshDurable() {
 	}
 	if discard > d.discard {
 		d.discard = discard
-		d.db.SetDiscardTs(discard)
+		db.SetDiscardTs(discard)
 	}
 }
 
-// wrote notes that bytes went into the database.
+// wrote notes that bytes went into the database. It is the write path, so the tables are looked at elsewhere.
 func (d *durability) wrote(p *Partition, entries []badger.Entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range entries {
 		d.written += len(entries[i].Key) + len(entries[i].Value)
 	}
-	if d.written >= durableCheckBytes {
-		p.refreshDurable()
+	if d.written < durableCheckBytes || d.asked {
+		return
 	}
+	d.asked = true
+	d.background.Go(func() {
+		p.views.RLock()
+		defer p.views.RUnlock()
+		p.refreshDurable()
+		d.mu.Lock()
+		d.asked = false
+		d.mu.Unlock()
+	})
 }
 
 func syncDir(dir string) error {

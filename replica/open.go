@@ -273,6 +273,7 @@ func (l badgerLogger) Debugf(format string, v ...any) {
 
 // close closes the database and the log; the goroutines that use them have ended.
 func (p *Partition) close() error {
+	p.durable.background.Wait()
 	p.views.Lock()
 	defer p.views.Unlock()
 	p.durable.mu.Lock()

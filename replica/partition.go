@@ -120,6 +120,7 @@ func newPartition(h *Host, id uint32) *Partition {
 	}
 	p.wake.L = &p.mu
 	p.clock.Physical = h.o.Clock
+	p.durable.sync = syncDir
 	p.metrics = h.metrics.partition(p)
 	return p
 }

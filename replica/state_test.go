@@ -140,8 +140,8 @@ func TestPinnedDecreeStaysReadable(t *testing.T) {
 	release()
 	release()
 	write(16)
-	p.durable.mu.Lock()
 	p.refreshDurable()
+	p.durable.mu.Lock()
 	discard := p.durable.discard
 	p.durable.mu.Unlock()
 	if discard <= pinned {
