@@ -166,9 +166,9 @@ func TestLaterWriteWins(t *testing.T) {
 		want   string
 	}{
 		"older put":         {put, -time.Hour, func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) }, "local"},
-		"newer put":         {put, time.Hour, func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) }, "remote"},
+		"newer put":         {put, 30 * time.Second, func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) }, "remote"},
 		"older delete":      {put, -time.Hour, func(b *mutation.Builder) { b.Delete([]byte("k")) }, "local"},
-		"newer delete":      {put, time.Hour, func(b *mutation.Builder) { b.Delete([]byte("k")) }, ""},
+		"newer delete":      {put, 30 * time.Second, func(b *mutation.Builder) { b.Delete([]byte("k")) }, ""},
 		"put before delete": {func(tx *Tx) { put(tx); _, _ = tx.Delete([]byte("k")) }, -time.Hour, func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,7 @@ type Options struct {
 	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. A remote that
 	// was away for longer may bring back what was deleted here meanwhile.
 	TombstoneTTL time.Duration
-	// MaxClockSkew bounds how far in the future a duplicated mutation may be stamped; default 24 h.
+	// MaxClockSkew bounds how far in the future a duplicated mutation may be stamped; default 1 minute.
 	MaxClockSkew time.Duration
 
 	// DurableAdvanced, if set, is told when a partition's durable decree has moved, so that its log can be released. It must
@@ -136,7 +136,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.ApplyBytes, 4<<20)
 	setDefault(&o.MemTableBytes, 16<<20)
 	setDefault(&o.TombstoneTTL, 24*time.Hour)
-	setDefault(&o.MaxClockSkew, 24*time.Hour)
+	setDefault(&o.MaxClockSkew, time.Minute)
 	setDefault(&o.Tick, 100*time.Millisecond)
 	setDefault(&o.ElectionTicks, 10)
 	setDefault(&o.HeartbeatTicks, 1)
