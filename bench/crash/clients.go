@@ -46,6 +46,8 @@ func connect(addr string) *redis.Client {
 // fleet is all clients with their keys.
 type fleet struct {
 	clients []*writer
+	hot     []hotKey
+	round   int
 	refused atomic.Uint64 // operations answered with an error
 	acked   atomic.Uint64
 
@@ -55,17 +57,18 @@ type fleet struct {
 
 // writer is one client.
 type writer struct {
-	fleet *fleet
-	keys  []*key
-	rng   *rand.Rand
-	err   error // why the load ended early; read it after the fleet has stopped
-	wrong error // a reply that contradicts the state
+	fleet  *fleet
+	number int
+	keys   []*key
+	rng    *rand.Rand
+	err    error // why the load ended early; read it after the fleet has stopped
+	wrong  error // a reply that contradicts the state
 }
 
 func newFleet(o Options) *fleet {
-	f := &fleet{}
+	f := &fleet{hot: newHotKeys(o.Partitions)}
 	for c := range o.Clients {
-		w := &writer{fleet: f, rng: rand.New(rand.NewPCG(o.Seed, uint64(c)+1))}
+		w := &writer{fleet: f, number: c, rng: rand.New(rand.NewPCG(o.Seed, uint64(c)+1))}
 		for i := range o.Keys {
 			w.keys = append(w.keys, newKey(c, i, o.ValueSize))
 		}
@@ -78,6 +81,10 @@ func newFleet(o Options) *fleet {
 func (f *fleet) start(addr string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
+	f.round++
+	for _, key := range f.hot {
+		key.begin(f.round)
+	}
 	for _, w := range f.clients {
 		w.err, w.wrong = nil, nil
 		f.wg.Go(func() { w.write(ctx, addr) })
@@ -119,8 +126,8 @@ func (w *writer) write(ctx context.Context, addr string) {
 	}
 }
 
-// batch sends one operation for each of some keys in one pipeline. A key whose last operation was refused is left alone until it
-// is settled: nobody knows its state.
+// batch sends one operation for each of some keys of its own, and bursts of operations on some hot keys, in one pipeline. A key of
+// its own whose last operation was refused is left alone until it is settled: nobody knows its state.
 func (w *writer) batch(c *redis.Client) {
 	ctx := context.Background()
 	p := c.Pipeline()
@@ -143,22 +150,37 @@ func (w *writer) batch(c *redis.Client) {
 		w.err = w.stalled()
 		return
 	}
+	hot := pickHot(ctx, w.rng, w.fleet.hot, p, w.number)
 	_, _ = p.Exec(ctx)
 	for _, s := range list {
-		err := s.cmd.Err()
-		var refusal redis.Error
-		switch {
-		case err == nil && s.accepted():
+		w.note(s.cmd.Err(), func() error {
+			if !s.accepted() {
+				return fmt.Errorf("key %s: the reply to operation %d contradicts it: %v", s.key.name, s.key.acked+1, s.cmd)
+			}
 			s.key.acked++
 			s.key.open = false
-			w.fleet.acked.Add(1)
-		case err == nil:
-			w.wrong = fmt.Errorf("key %s: the reply to operation %d contradicts it: %v", s.key.name, s.key.acked+1, s.cmd)
-		case errors.As(err, &refusal):
-			w.fleet.refused.Add(1)
-		default:
-			w.err = err
+			return nil
+		})
+	}
+	for _, op := range hot {
+		w.note(op.cmd.Err(), op.settle)
+	}
+}
+
+// note takes in the result of an operation; settle is called when it was acknowledged, and says what is wrong with the reply.
+func (w *writer) note(err error, settle func() error) {
+	var refusal redis.Error
+	switch {
+	case err == nil:
+		if wrong := settle(); wrong != nil {
+			w.wrong = wrong
+			return
 		}
+		w.fleet.acked.Add(1)
+	case errors.As(err, &refusal):
+		w.fleet.refused.Add(1)
+	default:
+		w.err = err
 	}
 }
 
@@ -181,6 +203,17 @@ func (f *fleet) compare(ctx context.Context, addr string) error {
 			if err := compareBatch(ctx, c, w.keys[from:min(from+readBatch, len(w.keys))]); err != nil {
 				return err
 			}
+		}
+	}
+	p := c.Pipeline()
+	checks := make([]func() error, len(f.hot))
+	for i, key := range f.hot {
+		checks[i] = key.read(ctx, p)
+	}
+	_, _ = p.Exec(ctx)
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -267,6 +267,10 @@ func (r *run) verify(ctx context.Context, round *Round) error {
 	if err := r.fleet.compare(ctx, r.primary.Listen()); err != nil {
 		return r.judge(round.Round, "primary", err)
 	}
+	want, err := readContent(ctx, r.primary.Listen(), r.opts.Partitions)
+	if err != nil {
+		return r.judge(round.Round, "primary", err)
+	}
 	begun := time.Now()
 	limit, cancel := context.WithTimeout(ctx, r.opts.CatchUpTimeout)
 	defer cancel()
@@ -274,7 +278,7 @@ func (r *run) verify(ctx context.Context, round *Round) error {
 	defer client.Close()
 	for {
 		claimed := nothingToShip(ctx, client)
-		err := r.fleet.compare(ctx, r.backup.Listen())
+		err := r.compareBackup(ctx, want)
 		if err == nil {
 			round.CatchUpMs = report.DurationMillis(time.Since(begun))
 			return nil
@@ -287,6 +291,18 @@ func (r *run) verify(ctx context.Context, round *Round) error {
 		case <-limit.Done():
 		}
 	}
+}
+
+// compareBackup compares the backup with what was acknowledged and with all that the primary holds.
+func (r *run) compareBackup(ctx context.Context, want content) error {
+	if err := r.fleet.compare(ctx, r.backup.Listen()); err != nil {
+		return err
+	}
+	got, err := readContent(ctx, r.backup.Listen(), r.opts.Partitions)
+	if err != nil {
+		return err
+	}
+	return want.differs(got)
 }
 
 // nothingToShip asks the primary whether the backup has everything. When it says so, it must be true.

@@ -15,8 +15,15 @@
 // way as the connection broke, and nothing else: less is a lost write, more or anything else a write that took effect twice or
 // out of order. A reply that contradicts the state (an INCR that does not return n+1) is a violation at once.
 //
+// Beside them each partition has hot keys, which all clients write at once in bursts, so that many operations on one key meet in
+// one mutation: counters, fields, strings that grow by APPEND, and keys that one MSET sets together (the first of them twice),
+// within a partition and across all of them. A counter may show anything from the acknowledged additions to those that were sent,
+// and no sum may be told twice; what was appended is there once, in each client's order, and what was acknowledged is there; keys
+// set together show the same, and nothing that was overwritten.
+//
 // The primary is compared after its restart; what it shows settles the open operations. Then the backup has CatchUpTimeout to
-// show exactly the same, and must show it as soon as the primary says that there is nothing left to ship.
+// show exactly the same, and must show it as soon as the primary says that there is nothing left to ship: every key as the
+// primary showed it, and the same digest of everything in each partition.
 //
 // What this leaves out: SIGKILL ends a process, not the machine, so what it had written survives in the page cache. Loss of power
 // is what the tests of package plog are for.
