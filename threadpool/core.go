@@ -27,18 +27,24 @@ type core struct {
 	reopened bool
 
 	// Tasks.
-	seq       uint64
-	free      *entry
-	freeCount int
-	codes     map[string]*code
-	codeList  []*code
-	lastCode  *code
-	active    []*queue
-	keys      map[string]*keyChain
-	freeKeys  *keyChain
-	twins     map[twinKey]*entry
-	timers    timerHeap
-	live      []*entry
+	seq        uint64
+	pool       *Pool
+	free       *entry
+	freeCount  int
+	freeFrames *frame
+	frameCount int
+	freeExtras *extras
+	// extrasCount is the length of the list of freeExtras.
+	extrasCount int
+	codes       map[string]*code
+	codeList    []*code
+	lastCode    *code
+	active      []*queue
+	keys        map[string]*keyChain
+	freeKeys    *keyChain
+	twins       map[twinKey]*entry
+	timers      timerHeap
+	live        []*entry
 
 	// Counts by base level: entries in a queue, to be started (wherever), parked, holding a slot.
 	inQueue, queued, parked, running Levels
@@ -141,10 +147,10 @@ func (c *core) enqueue(e *entry, now int64) {
 	q.push(e, eff)
 	c.inQueue[e.base]++
 	c.waiting++
-	if e.place != placeList || e.deadline != 0 {
+	if e.place != placeList || e.extras != nil {
 		c.setTimer(e)
 	}
-	if e.place == placeList && q.listed == 1 {
+	if e.place == placeList && q.head == e {
 		c.planHead(q, now)
 	}
 	if e.code.openAfter(High) {
@@ -159,12 +165,13 @@ func (c *core) dequeue(e *entry, now int64) {
 	q := &e.code.queues[e.base]
 	wasHead := q.head == e
 	q.remove(e)
-	if wasHead {
+	if wasHead && now-e.since >= int64(c.guards.MaxWait) {
+		// The next head may age before e would have aged again. Had e not aged at all, its time would be the earlier one.
 		c.planHead(q, now)
 	}
 	c.inQueue[e.base]--
 	c.waiting--
-	if q.listed+q.late == 0 {
+	if q.head == nil && q.late == 0 {
 		last := len(c.active) - 1
 		c.active[q.active] = c.active[last]
 		c.active[q.active].active = q.active
@@ -195,6 +202,9 @@ func (c *core) take(ch choice, now int64) {
 		c.queued[e.base]--
 		e.code.queued--
 		e.code.started++
+		if e.frame == nil {
+			c.open(e)
+		}
 		c.live = append(c.live, e)
 		e.liveIndex = int32(len(c.live) - 1)
 		if e.coalesce {
@@ -224,7 +234,7 @@ func (c *core) take(ch choice, now int64) {
 	}
 	c.planShare(now)
 	c.setWatch(e)
-	if e.timeout > 0 && !e.timedOut {
+	if e.extras != nil {
 		c.setTimer(e)
 	}
 	if resumed && c.parked[e.base] == c.maxParked-1 && c.waiting > 0 {
@@ -321,7 +331,9 @@ func (c *core) again(e *entry, d, now int64) {
 	e.attempts++
 	e.ran, e.own, e.since = 0, 0, now
 	e.timedOut = false
-	e.deadline = 0
+	if e.extras != nil {
+		e.extras.deadline = 0
+	}
 	e.state = stateRetrying
 	e.wakeAt = now + max(d, 0)
 	e.code.queued++
@@ -362,8 +374,8 @@ func (c *core) dropLive(e *entry) {
 }
 
 func (c *core) sliceOf(e *entry) int64 {
-	if e.slice > 0 {
-		return e.slice
+	if e.extras != nil && e.extras.slice > 0 {
+		return e.extras.slice
 	}
 	return c.slice
 }

@@ -1,6 +1,9 @@
 package threadpool
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // state is where an entry is in its life.
 type state uint8
@@ -40,8 +43,9 @@ const (
 	placeChain
 )
 
-// entry is one task inside the pool. Entries are recycled; seq tells one use from the next. All fields but
-// turn, run, ctx and goid belong to the pool's lock.
+// entry is one task inside the pool. A million may wait, so it is two cache lines, of which picking reads the first: what
+// only a started task needs is in its frame, what few tasks have in its extras. Entries are recycled; seq tells one use
+// from the next. All fields but run, done and parent, which do not change while the entry is in use, belong to the pool's lock.
 type entry struct {
 	next, prev *entry
 	code       *code
@@ -59,40 +63,49 @@ type entry struct {
 	// aged is the number of levels that waiting has added, kept by timers for entries outside the in-order lists.
 	aged uint8
 	// moved is set when the base level is not the one the task was submitted with.
-	moved     bool
-	coalesce  bool
-	timedOut  bool
-	byShare   bool
-	heapIndex int32
-	timerIdx  int32
+	moved    bool
+	coalesce bool
+	timedOut bool
+	byShare  bool
+	// liveIndex is the entry's place in core.live.
 	liveIndex int32
 
-	run  Func
-	done func(error)
-	ctx  *taskContext
-	turn Turn
+	run    Func
+	done   func(error)
+	parent context.Context
+	*frame
+	extras    *extras
+	heapIndex int32
+	timerIdx  int32
+	wakeAt    int64
+}
 
+// frame is what an entry has from its first start to its end. Frames are recycled last in, first out, so that those of short
+// tasks stay in the processor's cache. It belongs to the pool's lock but for the turn's counters, which are the task's.
+type frame struct {
+	turn   Turn
+	ctx    *taskContext
+	ctxBuf taskContext
+	cause  error
 	// resumedAt is when the slot was last taken; ran is the slot time before that.
 	resumedAt    int64
 	ran          int64
 	protectUntil int64
-	deadline     int64
-	timeout      int64
-	slice        int64
-	retry        RetryFunc
-	unhook       func() bool
-	cause        error
-	ctxBuf       taskContext
+	own          int64 // time in Sleep and Await
+	ticket       float64
+	attempts     uint32
+	parks        uint32
+	goid         atomic.Int64
+	wake         chan struct{}
+	nextFree     *frame
+}
 
-	// What few tasks use.
-	timerAt  int64
-	wakeAt   int64
-	own      int64 // time in Sleep and Await
-	ticket   float64
-	attempts uint32
-	parks    uint32
-	goid     atomic.Int64
-	wake     chan struct{}
+// extras are what few tasks have.
+type extras struct {
+	deadline, timeout, slice int64
+	retry                    RetryFunc
+	unhook                   func() bool
+	nextFree                 *extras
 }
 
 // level is the level the entry has apart from aging.
@@ -103,23 +116,46 @@ func (e *entry) effective() Priority {
 	return max(min(High, e.base+Priority(e.aged)), e.inherited)
 }
 
-// slabSize is how many entries are allocated at once, maxFree how many unused ones are kept.
+// deadline is when e must have started, 0 for never.
+func (e *entry) deadline() int64 {
+	if e.extras == nil {
+		return 0
+	}
+	return e.extras.deadline
+}
+
+// timeout bounds the time e runs or waits by its own choice, 0 for no bound.
+func (e *entry) timeout() int64 {
+	if e.extras == nil {
+		return 0
+	}
+	return e.extras.timeout
+}
+
+// unhook ends the watch on the submitter's context.
+func (e *entry) unhook() {
+	if e.extras != nil && e.extras.unhook != nil {
+		e.extras.unhook()
+	}
+}
+
+// told says whether e was asked to stop, for another reason than its timeout.
+func (e *entry) told() bool {
+	return e.frame != nil && e.cause != nil && e.cause != ErrTimeout
+}
+
+// slabSize is how many entries are allocated at once; maxFree and maxFreeFrames are how many unused ones are kept.
 const (
-	slabSize = 64
-	maxFree  = 1 << 14
+	slabSize      = 64
+	maxFree       = 1 << 14
+	maxFreeFrames = 1 << 10
 )
 
 // newEntry takes an entry from the free list.
 func (c *core) newEntry() *entry {
 	e := c.free
 	if e == nil {
-		slab := make([]entry, slabSize)
-		for i := range slab {
-			slab[i].heapIndex, slab[i].timerIdx, slab[i].liveIndex = -1, -1, -1
-			slab[i].next = c.free
-			c.free = &slab[i]
-		}
-		c.freeCount += slabSize
+		c.grow()
 		e = c.free
 	}
 	c.free = e.next
@@ -128,18 +164,83 @@ func (c *core) newEntry() *entry {
 	return e
 }
 
-// recycle puts an entry that nothing links any more on the free list. An entry whose context was handed out as a
-// standard one is left to the garbage collector, so that whoever kept the context never sees another task's.
-func (c *core) recycle(e *entry) {
-	e.state = stateFree
-	e.code, e.key, e.run, e.done, e.retry, e.cause, e.unhook = nil, nil, nil, nil, nil, nil, nil
-	if e.ctx != &e.ctxBuf || e.ctx.used() || c.freeCount >= maxFree {
-		e.ctx = nil
+// grow fills the free list, so that entries are taken in the order of their addresses.
+func (c *core) grow() {
+	slab := make([]entry, slabSize)
+	for i := len(slab) - 1; i >= 0; i-- {
+		e := &slab[i]
+		e.heapIndex, e.timerIdx, e.liveIndex = -1, -1, -1
+		e.next = c.free
+		c.free = e
+	}
+	c.freeCount += slabSize
+}
+
+// open gives e, which is started for the first time, its frame.
+func (c *core) open(e *entry) {
+	f := c.freeFrames
+	if f == nil {
+		f = new(frame)
+	} else {
+		c.freeFrames, f.nextFree = f.nextFree, nil
+		c.frameCount--
+	}
+	e.frame = f
+	f.turn.pool, f.turn.e = c.pool, e
+	f.ctx = &f.ctxBuf
+	f.ctx.reset(e.parent, e.code.labels)
+}
+
+// close takes e's frame from it. A frame whose context was handed out as a standard one is left to the garbage collector, so
+// that whoever kept the context never sees another task's.
+func (c *core) close(e *entry) {
+	f := e.frame
+	e.frame = nil
+	if f.ctx != &f.ctxBuf || f.ctx.used() || c.frameCount >= maxFreeFrames {
 		return
 	}
-	e.aged, e.moved, e.coalesce, e.timedOut, e.byShare = 0, false, false, false, false
-	e.attempts, e.parks, e.ran, e.own, e.protectUntil, e.timerAt = 0, 0, 0, 0, 0, 0
-	e.inherited = Low
+	f.ctxBuf.reset(nil, nil)
+	f.cause = nil
+	f.ran, f.own, f.attempts, f.parks = 0, 0, 0, 0
+	f.nextFree = c.freeFrames
+	c.freeFrames = f
+	c.frameCount++
+}
+
+// rare returns e's extras, which it gets if it has none.
+func (c *core) rare(e *entry) *extras {
+	if e.extras == nil {
+		x := c.freeExtras
+		if x == nil {
+			x = new(extras)
+		} else {
+			c.freeExtras, x.nextFree = x.nextFree, nil
+			c.extrasCount--
+		}
+		e.extras = x
+	}
+	return e.extras
+}
+
+// recycle puts an entry that nothing links any more on the free list.
+func (c *core) recycle(e *entry) {
+	e.state = stateFree
+	e.code, e.key, e.run, e.done, e.parent = nil, nil, nil, nil, nil
+	if e.frame != nil {
+		c.close(e)
+	}
+	if x := e.extras; x != nil {
+		e.extras = nil
+		if c.extrasCount < maxFree {
+			*x = extras{nextFree: c.freeExtras}
+			c.freeExtras = x
+			c.extrasCount++
+		}
+	}
+	if c.freeCount >= maxFree {
+		return
+	}
+	e.inherited, e.aged, e.moved, e.coalesce, e.timedOut, e.byShare = Low, 0, false, false, false, false
 	e.next, e.prev = c.free, nil
 	c.free = e
 	c.freeCount++

@@ -155,8 +155,8 @@ func (p *Pool) someWaiting(limit int) []*entry {
 		}
 	}
 	for i, n := 0, 0; i < len(c.timers) && n < limit; i++ {
-		if c.timers[i].state == stateRetrying {
-			out = append(out, c.timers[i])
+		if c.timers[i].e.state == stateRetrying {
+			out = append(out, c.timers[i].e)
 			n++
 		}
 	}
@@ -224,7 +224,7 @@ func (e *entry) keyName() string {
 	return e.key.name
 }
 
-func (p *Pool) wall(at int64) time.Time { return p.epoch.Add(time.Duration(at)) }
+func (p *Pool) wall(at int64) time.Time { return p.clock.epoch.Add(time.Duration(at)) }
 
 // lastDecisions copies up to limit of the last decisions, oldest first.
 func (p *Pool) lastDecisions(limit int) []Decision {

@@ -44,7 +44,7 @@ func (h Handle) cancel(cause error) bool {
 // cancelEntry cancels e and reports whether it had not started, in which case it has left its queue and the caller
 // must tell its owner.
 func (p *Pool) cancelEntry(e *entry, cause error, now int64) (dropped bool) {
-	if e.cause != nil && e.cause != ErrTimeout {
+	if e.told() {
 		return false
 	}
 	e.code.counts.canceled++

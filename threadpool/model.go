@@ -64,10 +64,7 @@ func (m *Model) Submit(now time.Duration, t ModelTask) (uint64, error) {
 		return 0, err
 	}
 	e := c.newEntry()
-	if e.ctx == nil {
-		e.ctx = &e.ctxBuf
-	}
-	e.code, e.base, e.deadline = cd, base, 0
+	e.code, e.base = cd, base
 	c.submit(e, t.Key, int64(now))
 	m.tasks[e.seq] = e
 	return e.seq, nil

@@ -258,21 +258,17 @@ func (r *rig) submit() {
 		return
 	}
 	e := r.c.newEntry()
-	if e.ctx == nil {
-		e.ctx = &e.ctxBuf
-	}
 	code := r.rnd.IntN(5)
 	e.code, e.base = r.c.codeList[code], Priority(r.rnd.IntN(3))
 	key := 0
 	if r.rnd.IntN(3) == 0 {
 		key = 1 + r.rnd.IntN(3)
 	}
-	e.deadline = 0
 	if r.rnd.IntN(10) == 0 {
-		e.deadline = r.o.now + 1 + r.rnd.Int64N(200e6)
+		r.c.rare(e).deadline = r.o.now + 1 + r.rnd.Int64N(200e6)
 	}
 	r.c.submit(e, r.keys[key], r.o.now)
-	t := &otask{e: e, seq: e.seq, base: e.base, code: code, key: key, since: r.o.now, deadline: e.deadline}
+	t := &otask{e: e, seq: e.seq, base: e.base, code: code, key: key, since: r.o.now, deadline: e.deadline()}
 	r.o.tasks = append(r.o.tasks, t)
 	r.byE[e] = t
 	r.note("submit %d code%d %s key %d", t.seq, code, t.base, key)

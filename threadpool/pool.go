@@ -17,12 +17,15 @@ import (
 type Pool struct {
 	o     Options
 	log   *slog.Logger
-	epoch time.Time
+	clock clock
 	ants  *ants.Pool
 	// drain is p.work as a value, so that submitting it allocates nothing.
 	drain func()
 
-	mu sync.Mutex
+	// mu is alone on its cache line: who waits for it does not disturb who holds it.
+	_  [64]byte
+	mu mutex
+	_  [64]byte
 	c  core
 	// started and stopping are the pool's phases; idle is closed when a stopping pool has no task left.
 	started  bool
@@ -47,8 +50,10 @@ func New(o Options) (*Pool, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Pool{o: o, log: o.Logger, epoch: time.Now(), idle: make(chan struct{}), armed: never}
+	p := &Pool{o: o, log: o.Logger, idle: make(chan struct{}), armed: never}
+	p.clock.init()
 	p.c.init(&p.o)
+	p.c.pool = p
 	p.drain = p.work
 	return p, nil
 }
@@ -78,8 +83,8 @@ func (p *Pool) Start(ctx context.Context) error {
 	return nil
 }
 
-// now is the pool's clock: nanoseconds since it was made.
-func (p *Pool) now() int64 { return int64(time.Since(p.epoch)) }
+// now is the pool's clock: nanoseconds since it was made. The caller holds the lock.
+func (p *Pool) now() int64 { return p.clock.at(p.clock.read()) }
 
 // Submit queues a task. ctx is the task's context for its whole life: when it ends, the task is cancelled. The error
 // is ErrInvalidTask, a *QueueFullError, ErrClosed, ErrTooManyCodes, the context's own, or ErrCoalesced, which alone
@@ -92,7 +97,7 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 	if cancelable && ctx.Err() != nil {
 		return Handle{}, context.Cause(ctx)
 	}
-	now := p.now()
+	reading := p.clock.read()
 	p.mu.Lock()
 	c := &p.c
 	if c.closed {
@@ -120,8 +125,9 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 		p.mu.Unlock()
 		return Handle{}, err
 	}
+	now := p.clock.at(reading)
 	e := c.newEntry()
-	p.fill(e, ctx, &t, cd, base)
+	p.fill(e, ctx, &t, cd, base, cancelable)
 	c.submit(e, t.Key, now)
 	h := Handle{pool: p, e: e, id: e.seq}
 	p.unlock(now)
@@ -132,23 +138,20 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 }
 
 // fill copies what an entry keeps of its task.
-func (p *Pool) fill(e *entry, ctx context.Context, t *Task, cd *code, base Priority) {
+func (p *Pool) fill(e *entry, ctx context.Context, t *Task, cd *code, base Priority, cancelable bool) {
 	e.code, e.base, e.moved = cd, base, base != t.Priority
-	e.run, e.done, e.retry = t.Run, t.Done, t.Retry
+	e.run, e.done, e.parent = t.Run, t.Done, ctx
 	e.coalesce = t.Coalesce
-	e.timeout, e.slice = int64(t.Timeout), int64(t.Slice)
-	e.deadline = 0
-	if !t.Deadline.IsZero() {
-		e.deadline = max(1, int64(t.Deadline.Sub(p.epoch)))
+	if cancelable || t.Timeout != 0 || t.Slice != 0 || t.Retry != nil || !t.Deadline.IsZero() {
+		x := p.c.rare(e)
+		x.timeout, x.slice, x.retry = int64(t.Timeout), int64(t.Slice), t.Retry
+		if !t.Deadline.IsZero() {
+			x.deadline = max(1, int64(t.Deadline.Sub(p.clock.epoch)))
+		}
 	}
-	if e.ctx == nil {
-		e.ctx = &e.ctxBuf
-		e.turn.pool, e.turn.e = p, e
-	}
-	if !p.o.NoProfileLabels && cd.labels == nil {
+	if cd.labels == nil && !p.o.NoProfileLabels {
 		cd.labels = pprof.WithLabels(context.Background(), pprof.Labels("task", cd.name))
 	}
-	e.ctx.reset(ctx, cd.labels)
 }
 
 // hook cancels the task when the submitter's context ends.
@@ -156,7 +159,7 @@ func (p *Pool) hook(ctx context.Context, h Handle) {
 	unhook := context.AfterFunc(ctx, func() { h.cancel(context.Cause(ctx)) })
 	p.mu.Lock()
 	if h.valid() {
-		h.e.unhook = unhook
+		h.e.extras.unhook = unhook
 		p.mu.Unlock()
 		return
 	}
@@ -272,13 +275,13 @@ func (p *Pool) unlockRare(now int64) {
 func (p *Pool) turnAway(es []*entry, err error) {
 	for _, e := range es {
 		p.callDone(e, err)
-		e.ctx.endIfUsed()
+		if e.frame != nil {
+			e.ctx.endIfUsed()
+		}
 	}
 	p.mu.Lock()
 	for _, e := range es {
-		if e.unhook != nil {
-			e.unhook()
-		}
+		e.unhook()
 		p.c.recycle(e)
 	}
 	p.calls--

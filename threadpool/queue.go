@@ -7,9 +7,9 @@ type queue struct {
 	code *code
 	base Priority
 	// active is the queue's index in core.active, or -1.
-	active     int
+	active int
+	// head and tail are the list's ends. The head's prev means nothing, so that taking the head leaves the next one alone.
 	head, tail *entry
-	listed     int
 	late       int
 	fresh      [levels]entryHeap
 	ready      [levels]entryHeap
@@ -26,13 +26,12 @@ func (q *queue) push(e *entry, eff Priority) {
 	case eff == q.base && e.aged == 0 && (q.tail == nil || q.tail.seq < e.seq && q.tail.since <= e.since):
 		e.place = placeList
 		e.prev, e.next = q.tail, nil
-		if q.tail == nil {
+		if q.head == nil {
 			q.head = e
 		} else {
 			q.tail.next = e
 		}
 		q.tail = e
-		q.listed++
 	default:
 		e.place, e.heapLevel = placeFresh, eff
 		q.fresh[eff].push(e)
@@ -44,18 +43,7 @@ func (q *queue) push(e *entry, eff Priority) {
 func (q *queue) remove(e *entry) {
 	switch e.place {
 	case placeList:
-		if e.prev == nil {
-			q.head = e.next
-		} else {
-			e.prev.next = e.next
-		}
-		if e.next == nil {
-			q.tail = e.prev
-		} else {
-			e.next.prev = e.prev
-		}
-		e.next, e.prev = nil, nil
-		q.listed--
+		q.unlist(e)
 	case placeFresh:
 		q.fresh[e.heapLevel].remove(int(e.heapIndex))
 		q.late--
@@ -64,6 +52,25 @@ func (q *queue) remove(e *entry) {
 		q.late--
 	}
 	e.place = placeNone
+}
+
+// unlist takes e out of the list.
+func (q *queue) unlist(e *entry) {
+	next := e.next
+	switch {
+	case q.head == e:
+		q.head = next
+		if next == nil {
+			q.tail = nil
+		}
+	case next == nil:
+		q.tail = e.prev
+		e.prev.next = nil
+	default:
+		e.prev.next = next
+		next.prev = e.prev
+	}
+	e.next, e.prev = nil, nil
 }
 
 // each calls f for every entry, in no useful order across the parts, until it returns false. f must not change the queue.
@@ -155,18 +162,23 @@ func (h entryHeap) swap(i, j int) {
 	h[i].heapIndex, h[j].heapIndex = int32(i), int32(j)
 }
 
-// timerHeap is a binary heap by entry.timerAt.
-type timerHeap []*entry
+// timer is an entry and the time at which something is due for it.
+type timer struct {
+	at int64
+	e  *entry
+}
+
+// timerHeap is a binary heap by time.
+type timerHeap []timer
 
 func (h *timerHeap) set(e *entry, at int64) {
 	if e.timerIdx < 0 {
 		e.timerIdx = int32(len(*h))
-		*h = append(*h, e)
-		e.timerAt = at
+		*h = append(*h, timer{at, e})
 		h.up(len(*h) - 1)
 		return
 	}
-	e.timerAt = at
+	(*h)[e.timerIdx].at = at
 	if i := int(e.timerIdx); !h.down(i) {
 		h.up(i)
 	}
@@ -182,9 +194,9 @@ func (h *timerHeap) clear(e *entry) {
 	e.timerIdx = -1
 	if i != last {
 		a[i] = a[last]
-		a[i].timerIdx = int32(i)
+		a[i].e.timerIdx = int32(i)
 	}
-	a[last] = nil
+	a[last] = timer{}
 	*h = a[:last]
 	if i != last && !h.down(i) {
 		h.up(i)
@@ -194,7 +206,7 @@ func (h *timerHeap) clear(e *entry) {
 func (h timerHeap) up(i int) {
 	for i > 0 {
 		parent := (i - 1) / 2
-		if h[parent].timerAt <= h[i].timerAt {
+		if h[parent].at <= h[i].at {
 			return
 		}
 		h.swap(i, parent)
@@ -209,10 +221,10 @@ func (h timerHeap) down(i int) bool {
 		if child >= len(h) {
 			return moved
 		}
-		if right := child + 1; right < len(h) && h[right].timerAt < h[child].timerAt {
+		if right := child + 1; right < len(h) && h[right].at < h[child].at {
 			child = right
 		}
-		if h[i].timerAt <= h[child].timerAt {
+		if h[i].at <= h[child].at {
 			return moved
 		}
 		h.swap(i, child)
@@ -222,5 +234,5 @@ func (h timerHeap) down(i int) bool {
 
 func (h timerHeap) swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].timerIdx, h[j].timerIdx = int32(i), int32(j)
+	h[i].e.timerIdx, h[j].e.timerIdx = int32(i), int32(j)
 }

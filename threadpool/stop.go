@@ -62,9 +62,9 @@ func (p *Pool) everyEntry() []*entry {
 			all = append(all, e)
 		}
 	}
-	for _, e := range c.timers {
-		if e.state == stateRetrying {
-			all = append(all, e)
+	for _, t := range c.timers {
+		if t.e.state == stateRetrying {
+			all = append(all, t.e)
 		}
 	}
 	return all

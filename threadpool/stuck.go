@@ -36,7 +36,7 @@ func (p *Pool) cancelStuck(stuck []stuckEntry) {
 	now := p.now()
 	for _, s := range stuck {
 		e := s.h.e
-		if !s.h.valid() || e.cause != nil || !e.timedOut {
+		if !s.h.valid() || e.frame == nil || e.cause != nil || !e.timedOut {
 			continue
 		}
 		p.tellEntry(e, ErrTimeout, now)

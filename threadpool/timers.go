@@ -5,8 +5,8 @@ func (c *core) setTimer(e *entry) {
 	at := int64(never)
 	switch e.state {
 	case stateQueued, stateChained:
-		if e.deadline != 0 {
-			at = e.deadline
+		if d := e.deadline(); d != 0 {
+			at = d
 		}
 		if e.place != placeList {
 			at = min(at, c.agesAt(e))
@@ -38,23 +38,24 @@ func (c *core) agesAt(e *entry) int64 {
 
 // timesOutAt is when e will have run or waited by its own choice for its timeout.
 func (c *core) timesOutAt(e *entry) int64 {
-	if e.timeout == 0 || e.timedOut {
+	timeout := e.timeout()
+	if timeout == 0 || e.timedOut {
 		return never
 	}
-	return e.since + e.timeout - e.ran - e.own
+	return e.since + timeout - e.ran - e.own
 }
 
 func (c *core) wakeBy(at int64) { c.wake = min(c.wake, at) }
 
 // advance does everything that is due by now and sets wake to the next time something will be.
 func (c *core) advance(now int64) {
-	for len(c.timers) > 0 && c.timers[0].timerAt <= now {
-		c.fire(c.timers[0], now)
+	for len(c.timers) > 0 && c.timers[0].at <= now {
+		c.fire(c.timers[0].e, now)
 	}
 	c.budget.release(c, now)
 	c.wake = c.budget.nextAt(now)
 	if len(c.timers) > 0 {
-		c.wakeBy(c.timers[0].timerAt)
+		c.wakeBy(c.timers[0].at)
 	}
 	c.accrue(now)
 	if at := c.shareDueAt(now); at > now {
@@ -85,7 +86,7 @@ func (c *core) planHead(q *queue, now int64) {
 func (c *core) fire(e *entry, now int64) {
 	switch e.state {
 	case stateQueued, stateChained:
-		if e.deadline != 0 && e.deadline <= now {
+		if d := e.deadline(); d != 0 && d <= now {
 			e.code.counts.expired++
 			c.drop(e, now)
 			c.expired = append(c.expired, e)

@@ -32,12 +32,13 @@ func (t *Turn) Yield(ioBytes int) error {
 }
 
 func (t *Turn) yield(ioBytes int) error {
-	p, e := t.pool, t.e
+	p := t.pool
 	bits := p.c.urgent.Load() & t.watch.Load()
 	if bits == bitBudget && ioBytes <= 0 {
 		return nil
 	}
 	p.mu.Lock()
+	e := t.e
 	if err := t.check(); err != nil {
 		p.mu.Unlock()
 		return err
@@ -98,8 +99,9 @@ func (c *core) lowestRunning() Priority {
 // Sleep parks the task for d: it holds no slot meanwhile. It returns early, with an error, if the task is cancelled.
 // A d of 0 or less only checks for cancellation.
 func (t *Turn) Sleep(d time.Duration) error {
-	p, e := t.pool, t.e
+	p := t.pool
 	p.mu.Lock()
+	e := t.e
 	if err := t.check(); err != nil || d <= 0 {
 		p.mu.Unlock()
 		return err
@@ -116,8 +118,9 @@ func (t *Turn) Sleep(d time.Duration) error {
 // Await parks the task until ch is closed or a value can be received from it: it holds no slot meanwhile. It returns
 // early, with an error, if the task is cancelled. When ch is ready at once, the task keeps its slot.
 func (t *Turn) Await(ch <-chan struct{}) error {
-	p, e := t.pool, t.e
+	p := t.pool
 	p.mu.Lock()
+	e := t.e
 	if err := t.check(); err != nil {
 		p.mu.Unlock()
 		return err
@@ -149,13 +152,14 @@ func (t *Turn) Await(ch <-chan struct{}) error {
 
 // check finds use of a turn outside its task, and cancellation. The caller holds the lock.
 func (t *Turn) check() error {
-	if t.e.state != stateRunning {
+	e := t.e
+	if e.frame == nil || &e.turn != t || e.state != stateRunning {
 		return ErrNotRunning
 	}
-	if t.e.wake == nil {
-		t.e.wake = make(chan struct{}, 1)
+	if e.wake == nil {
+		e.wake = make(chan struct{}, 1)
 	}
-	return t.e.cause
+	return e.cause
 }
 
 func (t *Turn) cause() error {
@@ -166,14 +170,16 @@ func (t *Turn) cause() error {
 
 // Slice is how long the task may work between two calls of Yield.
 func (t *Turn) Slice() time.Duration {
-	if t.e.slice > 0 {
-		return time.Duration(t.e.slice)
-	}
-	return time.Duration(t.pool.c.slice)
+	return time.Duration(t.pool.c.sliceOf(t.e))
 }
 
 // ID is the task's number, unique in its pool and rising with the order of submission.
 func (t *Turn) ID() uint64 { return t.e.seq }
 
 // Attempt is 1 for the task's first run and counts its retries.
-func (t *Turn) Attempt() int { return int(t.e.attempts) + 1 }
+func (t *Turn) Attempt() int {
+	if t.e.frame == nil {
+		return 1
+	}
+	return int(t.e.attempts) + 1
+}

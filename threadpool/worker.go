@@ -130,7 +130,7 @@ func (w *worker) enter(p *Pool, e *entry) {
 		pprof.SetGoroutineLabels(e.code.labels)
 		w.labelled = e.code
 	}
-	if e.timeout > 0 {
+	if e.timeout() > 0 {
 		if w.goid == 0 {
 			w.goid = goroutineID()
 		}
@@ -146,18 +146,17 @@ func (w *worker) clearLabels() {
 
 // end finishes e and returns the slot's next task. goOn is false when the goroutine is about to die.
 func (p *Pool) end(e *entry, err error, goOn bool) *entry {
-	if err != nil && e.retry != nil && goOn {
+	if err != nil && goOn && e.extras != nil && e.extras.retry != nil {
 		if next, again := p.tryAgain(e, err); again {
 			return next
 		}
 	}
 	p.callDone(e, err)
 	e.ctx.endIfUsed()
+	reading := p.clock.read()
 	p.mu.Lock()
-	if e.unhook != nil {
-		e.unhook()
-	}
-	now := p.now()
+	e.unhook()
+	now := p.clock.at(reading)
 	c := &p.c
 	p.flush(e, err)
 	c.finish(e, now, err != nil)
@@ -194,7 +193,7 @@ func (p *Pool) tryAgain(e *entry, err error) (next *entry, again bool) {
 		return nil, false
 	}
 	p.mu.Lock()
-	if e.cause != nil && e.cause != ErrTimeout || p.c.closed {
+	if e.told() || p.c.closed {
 		p.mu.Unlock()
 		return nil, false
 	}
@@ -214,7 +213,7 @@ func (p *Pool) tryAgain(e *entry, err error) (next *entry, again bool) {
 
 func (p *Pool) callRetry(e *entry, err error) (_ time.Duration, again bool) {
 	defer p.survive(e, "Retry", func() { again = false })
-	return e.retry(err)
+	return e.extras.retry(err)
 }
 
 func (p *Pool) callDone(e *entry, err error) {

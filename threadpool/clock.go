@@ -1,0 +1,104 @@
+package threadpool
+
+import "time"
+
+// clock tells the pool's time: nanoseconds since the pool was made, never going back. Reading the system's clock is a third of
+// what an empty task costs, so between two readings, a millisecond apart at most, the processor's own counter is
+// scaled instead, where there is one. A clock that does not run with the counter, as the virtual one of
+// testing/synctest, is found out at the start and is always read itself.
+type clock struct {
+	epoch time.Time
+	// counted says whether the counter is used. It does not change.
+	counted bool
+	// scale is nanoseconds per tick in units of 2^-32; reach is how many ticks a reading of the system's clock is good for.
+	scale uint64
+	reach int64
+	// ticks and base are the counter and the clock at the last reading of both, last is the latest time told.
+	ticks, base, last int64
+	// odd counts readings in a row that did not fit scale.
+	odd int
+}
+
+const (
+	// clockReach is how long a reading is good for, in nanoseconds.
+	clockReach = 1_000_000
+	// clockProbes is how often the clock is read to find out how fast the counter runs.
+	clockProbes = 256
+	// maxOdd is how often in a row the counter may be out of step before it is not used any more.
+	maxOdd = 16
+)
+
+func (k *clock) init() {
+	k.epoch = time.Now()
+	if !hasCounter {
+		return
+	}
+	began, from := k.both()
+	for range clockProbes {
+		k.system()
+	}
+	middle, to := k.both()
+	for range clockProbes {
+		counter()
+	}
+	// A virtual clock stands still; a counter that the machine emulates is slower than the clock.
+	if end := k.system(); middle > began && to > from && end-to < to-from {
+		k.counted = true
+		k.setScale(to-from, middle-began)
+		k.ticks, k.base, k.last = middle, to, to
+	}
+}
+
+func (k *clock) system() int64 { return int64(time.Since(k.epoch)) }
+
+// both reads the counter and the clock.
+func (k *clock) both() (ticks, ns int64) {
+	ticks = counter()
+	return ticks, k.system()
+}
+
+func (k *clock) setScale(ns, ticks int64) {
+	k.scale = uint64(float64(ns) / float64(ticks) * (1 << 32))
+	k.reach = int64(float64(clockReach) * float64(ticks) / float64(ns))
+}
+
+// read takes a reading, outside any lock, that at turns into a time.
+func (k *clock) read() int64 {
+	if k.counted {
+		return counter()
+	}
+	return k.system()
+}
+
+// at turns a reading into a time. Its caller holds the pool's lock. Readings may come out of order: their times do not.
+func (k *clock) at(reading int64) int64 {
+	now := reading
+	if k.counted {
+		since := reading - k.ticks
+		if uint64(since) > uint64(k.reach) {
+			return k.resync(since)
+		}
+		now = k.base + int64(uint64(since)*k.scale>>32)
+	}
+	k.last = max(k.last, now)
+	return k.last
+}
+
+// resync reads the system's clock, for a reading so many ticks from the last one.
+func (k *clock) resync(since int64) int64 {
+	if since < 0 && -since < k.reach {
+		// It was taken before the last one and had to wait for the lock.
+		return k.last
+	}
+	ticks, ns := k.both()
+	passed, ran := ticks-k.ticks, ns-k.base
+	if want := float64(passed) * float64(k.scale) / (1 << 32); ran > 0 && want > float64(ran)*0.95 && want < float64(ran)*1.05 {
+		k.setScale(ran, passed)
+		k.odd = 0
+	} else if k.odd++; k.odd == maxOdd {
+		k.reach = 0
+	}
+	k.ticks, k.base = ticks, ns
+	k.last = max(k.last, ns)
+	return k.last
+}

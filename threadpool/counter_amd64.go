@@ -1,0 +1,7 @@
+package threadpool
+
+// hasCounter says whether counter counts.
+const hasCounter = true
+
+// counter reads the processor's time stamp counter.
+func counter() int64
