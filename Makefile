@@ -14,7 +14,7 @@ help: ## Show this help
 .PHONY: build
 build: ## Build bin/replicanode
 	@mkdir -p bin
-	$(GO) build -o $(BIN) ./cmd/replicanode
+	$(GO) build -buildvcs=auto -o $(BIN) ./cmd/replicanode
 
 .PHONY: run
 run: build ## Serve Redis clients on 127.0.0.1:6380 from ./data (ARGS="--partitions 16" adds flags)

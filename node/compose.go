@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"replicanode/replica"
 	"replicanode/server/admin"
 	"replicanode/server/redis"
-	"replicanode/server/resp"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 	"replicanode/threadpool/poolmetrics"
@@ -60,6 +58,9 @@ func (n *Node) openFolder(ctx context.Context) error {
 	}
 	n.folder = folder
 	n.onClose("data folder", folder.Close)
+	n.announced = true
+	n.opts.Logger.Info("starting", "data", n.opts.DataDir, "cluster", folder.Identity.ClusterID, "node", folder.Identity.NodeID,
+		"partitions", folder.Identity.Partitions, "version", ThisBuild().Version, "pid", os.Getpid())
 	if n.admin, err = admin.New(admin.Options{Listener: n.listeners.admin, Gatherer: n.registry, Health: n, Password: n.opts.RequirePass, Logger: n.opts.Logger}); err != nil {
 		return err
 	}
@@ -67,10 +68,8 @@ func (n *Node) openFolder(ctx context.Context) error {
 	if err := n.startService(ctx, "admin server", n.admin); err != nil {
 		return err
 	}
-	addresses := n.Addresses()
-	addresses.PID = os.Getpid()
 	// The file is a convenience: a disk that is too full for it must not keep the node from serving reads and freeing space.
-	if err := folder.writeAddresses(addresses); err != nil {
+	if err := folder.writeAddresses(n.Addresses()); err != nil {
 		n.opts.Logger.Warn("addresses file not written", "error", err)
 	}
 	n.onClose("addresses file", folder.removeAddresses)
@@ -78,18 +77,7 @@ func (n *Node) openFolder(ctx context.Context) error {
 }
 
 func (n *Node) startPool(ctx context.Context) error {
-	queued := threadpool.Levels{}
-	for level := range queued {
-		queued[level] = n.opts.MaxQueued
-	}
-	pool, err := threadpool.New(threadpool.Options{
-		Workers:    n.opts.Workers,
-		MaxRunning: threadpool.Levels{threadpool.Low: n.opts.LowLimit},
-		MaxQueued:  queued,
-		Guards:     n.opts.guards(),
-		Slice:      n.opts.Slice,
-		Logger:     n.opts.Logger,
-	})
+	pool, err := threadpool.New(n.opts.poolOptions())
 	if err != nil {
 		return fmt.Errorf("make the long pool: %w", err)
 	}
@@ -115,26 +103,17 @@ func (n *Node) startPool(ctx context.Context) error {
 
 // openReplicas opens every partition on the long pool, replays its log, and waits for its leader.
 func (n *Node) openReplicas(ctx context.Context) error {
-	n.syncer = plog.NewSyncer(plog.SyncerOptions{})
+	n.syncer = plog.NewSyncer(plog.SyncerOptions{Workers: n.opts.Storage.SyncWorkers})
 	if err := n.startService(ctx, "log syncer", n.syncer); err != nil {
 		return err
 	}
 	id := n.folder.Identity
+	n.phases.progress(0, int(id.Partitions))
 	var err error
-	o := replica.Options{
-		Dir:             filepath.Join(n.opts.DataDir, partitionsDir),
-		Partitions:      id.Partitions,
-		NodeID:          id.NodeID,
-		ClusterID:       id.ClusterID,
-		Syncer:          n.syncer,
-		Log:             plog.Options{SegmentBytes: n.opts.SegmentBytes, Metrics: plog.NewMetrics(n.registry), Logger: n.opts.Logger},
-		Runner:          &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)},
-		MaxValueBytes:   n.opts.MaxValueBytes,
-		DurableAdvanced: n.durableAdvanced,
-		MemTableBytes:   n.opts.MemtableBytes,
-		Logger:          n.opts.Logger,
-		Registerer:      n.registry,
-	}
+	o := n.opts.replicaOptions(id, n.syncer)
+	o.Log.Metrics = plog.NewMetrics(n.registry)
+	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
+	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
 	o.EnsureDefaults()
 	n.limits = limits{mutation: o.MaxMutationBytes, duplicated: o.MaxDuplicatedBytes}
 	if n.host, err = replica.NewHost(o); err != nil {
@@ -155,14 +134,11 @@ func (n *Node) openReplicas(ctx context.Context) error {
 }
 
 func (n *Node) startDuplication(ctx context.Context) error {
-	serverTLS, clientTLS, err := n.peerTLS()
-	if err != nil {
+	if err := n.startReceiver(ctx); err != nil {
 		return err
 	}
-	if err := n.startReceiver(ctx, serverTLS); err != nil {
-		return err
-	}
-	if n.client, err = peer.NewClient(peer.ClientOptions{TLS: clientTLS, Logger: n.opts.Logger}); err != nil {
+	var err error
+	if n.client, err = peer.NewClient(peer.ClientOptions{TLS: n.tls.client, Logger: n.opts.Logger}); err != nil {
 		return fmt.Errorf("make the peer client: %w", err)
 	}
 	n.onClose("peer client", n.client.Close)
@@ -170,6 +146,7 @@ func (n *Node) startDuplication(ctx context.Context) error {
 	o := duplication.Options{
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions, Remotes: n.opts.DuplicateTo, Network: n.client, Jobs: n.tasks,
 		TailBytes: int(n.opts.DupTailBytes), BatchBytes: int(n.opts.DupBatchBytes), WindowBytes: int(n.opts.DupWindowBytes),
+		MaxTailBytes: int(n.opts.Dup.TailTotalBytes), WindowBatches: n.opts.Dup.WindowBatches, ReadAheadBytes: int(n.opts.Dup.ReadAheadBytes),
 		Logger: n.opts.Logger, Registerer: n.registry,
 	}
 	for _, p := range n.openPartitions() {
@@ -181,24 +158,13 @@ func (n *Node) startDuplication(ctx context.Context) error {
 	return n.startService(ctx, "duplication", n.source)
 }
 
-// peerTLS loads the configured certificates; nil without them.
-func (n *Node) peerTLS() (server, client *tls.Config, err error) {
-	if n.opts.PeerTLSCert == "" {
-		return nil, nil, nil
-	}
-	server, client, err = peer.LoadTLS(peer.TLSFiles{Certificate: n.opts.PeerTLSCert, Key: n.opts.PeerTLSKey, CA: n.opts.PeerTLSCA})
-	if err != nil {
-		return nil, nil, &FlagError{Flag: "peer-tls-cert", Value: n.opts.PeerTLSCert, Reason: err.Error()}
-	}
-	return server, client, nil
-}
-
-func (n *Node) startReceiver(ctx context.Context, serverTLS *tls.Config) error {
+func (n *Node) startReceiver(ctx context.Context) error {
 	id := n.folder.Identity
 	var err error
 	n.receiver, err = duplication.NewReceiver(duplication.ReceiverOptions{
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions,
-		Target: n.target, MaxBatchBytes: n.limits.duplicated, Logger: n.opts.Logger, Registerer: n.registry,
+		Target: n.target, LeaderAddress: n.leaderAddress, MaxBatchBytes: n.limits.duplicated,
+		MaxStreams: n.opts.Dup.ReceiveStreams, MaxApplyingBytes: n.opts.Dup.ReceiveBytes, Logger: n.opts.Logger, Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the duplication receiver: %w", err)
@@ -206,9 +172,10 @@ func (n *Node) startReceiver(ctx context.Context, serverTLS *tls.Config) error {
 	n.onStop("duplication receiver", n.receiver.Stop)
 	n.peers, err = peer.NewServer(peer.ServerOptions{
 		Listener: n.listeners.peer,
-		Identity: peer.Identity{ClusterID: id.ClusterID, NodeID: id.NodeID, Partitions: id.Partitions},
+		Identity: peer.Identity{ClusterID: id.ClusterID, NodeID: id.NodeID, Partitions: id.Partitions, Version: ThisBuild().Version},
 		Handlers: peer.Handlers{Duplication: n.receiver}, MaxMessageBytes: n.limits.duplicated + peer.MessageOverhead,
-		TLS: serverTLS, Logger: n.opts.Logger, Registerer: n.registry,
+		MaxConnections: n.opts.MaxPeerConnections, MaxStreams: uint32(n.opts.MaxPeerStreams),
+		TLS: n.tls.server, Logger: n.opts.Logger, Registerer: n.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("make the peer server: %w", err)
@@ -222,6 +189,16 @@ func (n *Node) target(partition uint32) duplication.Target {
 		return p
 	}
 	return nil
+}
+
+// leaderAddress is where sources find a node of this cluster, empty when that is not known: a node on every interface does not know
+// which of its addresses others can reach.
+func (n *Node) leaderAddress(node uint64) string {
+	tcp, ok := n.listeners.peer.Addr().(*net.TCPAddr)
+	if node != n.folder.Identity.NodeID || !ok || tcp.IP.IsUnspecified() {
+		return ""
+	}
+	return tcp.String()
 }
 
 // openPartitions are the partitions that opened; one that failed has no log to ship or collect.
@@ -241,7 +218,7 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
-		Limit:     checkpoint.LimitOptions{Healthy: n.healthy},
+		Limit:     checkpoint.LimitOptions{Max: n.opts.CheckpointParallel, Healthy: n.healthy},
 		Retention: checkpoint.Retention{KeepLast: n.opts.CheckpointKeep},
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}
@@ -260,18 +237,11 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 
 func (n *Node) acceptClients(ctx context.Context) error {
 	var err error
-	n.redis, err = redis.New(redis.Options{
-		Listener:   n.listeners.redis,
-		Store:      redis.FromHost(n.host),
-		Password:   n.opts.RequirePass,
-		MaxClients: n.opts.MaxClients,
-		Limits:     resp.Limits{MaxBulkBytes: n.opts.MaxValueBytes}, MaxMutationBytes: n.limits.mutation,
-		WriteGate: n.maintenance.disk.Gate,
-		Version:   moduleVersion(),
-		Logger:    n.opts.Logger, Registerer: n.registry,
-	})
+	o := n.opts.clientOptions(n.limits)
+	o.Listener, o.Store, o.WriteGate, o.Registerer = n.listeners.redis, redis.FromHost(n.host), n.maintenance.disk.Gate, n.registry
+	n.redis, err = redis.New(o)
 	if err != nil {
 		return fmt.Errorf("make the clients' server: %w", err)
 	}
-	return n.startService(ctx, "clients' server", n.redis)
+	return n.startService(ctx, clientsServer, n.redis)
 }

@@ -53,7 +53,7 @@ func (n *Node) partitionReasons() []string {
 
 // waitReason says what a partition that has not failed is still doing.
 func waitReason(s replica.Status) string {
-	if s.Replay.To >= s.Replay.From && !s.Replay.Done {
+	if s.Replay.To > 0 && s.Replay.To >= s.Replay.From && !s.Replay.Done {
 		return fmt.Sprintf("partition %d: replaying decree %d of %d to %d", s.Partition, s.Replay.At, s.Replay.From, s.Replay.To)
 	}
 	if s.Leader == 0 {

@@ -61,7 +61,7 @@ func (n *Node) makeGC() error {
 		return fmt.Errorf("make value collection: %w", err)
 	}
 	if m.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
-		Dropped: Dropped(n.opts.DataDir), Runner: n.tasks, Grace: n.opts.DropGrace, Space: m.disk.Space, Logger: n.opts.Logger, Registerer: n.registry,
+		Dropped: Dropped(n.opts.DataDir), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: gc.PacerOptions{Baseline: float64(n.opts.GCRate)}, Space: m.disk.Space, Logger: n.opts.Logger, Registerer: n.registry,
 	}); err != nil {
 		return fmt.Errorf("make replica collection: %w", err)
 	}

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +35,7 @@ type Node struct {
 	jobs     jobs
 
 	listeners struct{ redis, admin, peer net.Listener }
+	tls       struct{ server, client *tls.Config } // of peers; nil without certificates
 	folder    *Folder
 	limits    limits
 	admin     *admin.Server
@@ -50,6 +54,8 @@ type Node struct {
 	maintenance maintenance
 	redis       *redis.Server
 
+	announced bool // a line of the log has told of the start
+
 	mu    sync.Mutex
 	stops []stop // what runs, in the order it was started
 }
@@ -59,6 +65,9 @@ type limits struct {
 	mutation   int // bytes that one command may write to a partition
 	duplicated int // bytes of a duplicated batch
 }
+
+// clientsServer is the part that clients speak to; once it has stopped, all replies are sent.
+const clientsServer = "clients' server"
 
 // stop ends one part of the node.
 type stop struct {
@@ -73,6 +82,10 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{opts: o, registry: prometheus.NewRegistry()}
+	if err := n.loadTLS(); err != nil {
+		return nil, err
+	}
+	n.registerLimits()
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.phases.logger = o.Logger
 	return n, nil
@@ -83,8 +96,8 @@ func (n *Node) Start(ctx context.Context) error {
 	n.started = time.Now()
 	short, long := n.opts.StartTimeout, 10*n.opts.StartTimeout
 	err := n.phases.run(ctx, []step{
-		{name: PhaseListeners, deadline: short, run: n.bindListeners},
-		{name: PhaseFolder, deadline: short, run: n.openFolder},
+		{name: PhaseListeners, deadline: short, run: n.bindListeners, quiet: true},
+		{name: PhaseFolder, deadline: short, run: n.openFolder, quiet: true},
 		{name: PhasePool, deadline: short, run: n.startPool},
 		{name: PhaseReplicas, deadline: long, run: n.openReplicas, reasons: n.partitionReasons},
 		{name: PhaseDuplication, deadline: short, run: n.startDuplication},
@@ -108,15 +121,21 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.stops = nil
 	n.mu.Unlock()
 	began := time.Now()
+	log := n.opts.Logger
+	if !n.announced || len(stops) == 0 {
+		log = slog.New(slog.DiscardHandler) // nothing was said of a start, either
+	}
+	log.Info("stopping", "parts", len(stops))
 	var errs []error
 	for i := len(stops) - 1; i >= 0; i-- {
 		if err := stops[i].run(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", stops[i].name, err))
 		}
+		if stops[i].name == clientsServer {
+			log.Info("drained: clients have their replies", "seconds", time.Since(began).Seconds())
+		}
 	}
-	if len(stops) > 0 {
-		n.opts.Logger.Info("stopped", "seconds", time.Since(began).Seconds(), "errors", len(errs))
-	}
+	log.Info("stopped", "seconds", time.Since(began).Seconds(), "errors", len(errs))
 	return errors.Join(errs...)
 }
 
@@ -126,6 +145,7 @@ func (n *Node) Addresses() Addresses {
 		Listen: n.listeners.redis.Addr().String(),
 		Admin:  n.listeners.admin.Addr().String(),
 		Peer:   n.listeners.peer.Addr().String(),
+		PID:    os.Getpid(),
 	}
 }
 

@@ -43,17 +43,24 @@ type Options struct {
 	// PeerTLSCert, PeerTLSKey and PeerTLSCA are PEM files for mutual TLS between nodes; all or none. Default none; required to
 	// serve peers beyond loopback.
 	PeerTLSCert, PeerTLSKey, PeerTLSCA string
-	// MaxClients bounds client connections. Default 10,000.
-	MaxClients int
-	// MaxValueBytes bounds one value (and one bulk of a request). Default 8 MiB, at most 64 MiB.
-	MaxValueBytes int
+	// Clients bounds what clients may ask for and hold.
+	Clients ClientLimits
+	// MaxAdminConnections and MaxPeerConnections bound the connections of operators and of other nodes. Defaults 256.
+	MaxAdminConnections, MaxPeerConnections int
+	// MaxPeerStreams bounds the calls at once on one connection of another node. Default 1024.
+	MaxPeerStreams int
 
 	// Workers is the number of slots of the long pool. Default 4, or the number of processors when greater.
 	Workers int
-	// LowLimit bounds how many slots LOW tasks may hold. Default Workers-1 (at least 1).
+	// LowLimit bounds how many slots LOW tasks may hold, less than Workers unless there is a single one. Default Workers-1 (at
+	// least 1).
 	LowLimit int
 	// MaxQueued bounds each queue of the long pool. Default 65,536.
 	MaxQueued int
+	// MaxParked bounds, per priority, the tasks that have started and hold no slot. Default 1024.
+	MaxParked int
+	// IORate bounds the bytes a second that LOW and COMMON tasks read and write; negative sets no bound. Default no bound.
+	IORate int64
 	// MaxWait is how long a task waits before it is treated one priority higher; negative turns the rule off. Default 30 s.
 	MaxWait time.Duration
 	// LowShare is the share of slot time that LOW is sure of, 0 to 0.5; negative turns the rule off. Default 0.05.
@@ -78,17 +85,25 @@ type Options struct {
 	DupBatchBytes int64
 	// DupWindowBytes bounds what is shipped and not yet confirmed, per partition and remote. Default 4 MiB.
 	DupWindowBytes int64
+	// Dup bounds what duplication holds besides.
+	Dup DupLimits
 
 	// CheckpointPeriod is the time between checkpoints of a partition; negative turns periodic ones off. Default 1 h.
 	CheckpointPeriod time.Duration
 	// CheckpointKeep is how many checkpoints of a partition are kept. Default 2.
 	CheckpointKeep int
+	// CheckpointParallel bounds the checkpoints made at once. Default 8.
+	CheckpointParallel int
 	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
 	DropGrace time.Duration
+	// GCRate is how many bytes a second are deleted while there is little to delete and much space. Default 32 MiB.
+	GCRate int64
 	// SegmentBytes is the size of a private log segment. Default 16 MiB.
 	SegmentBytes int64
 	// MemtableBytes is the size of a partition's badger memtable. Default 16 MiB.
 	MemtableBytes int64
+	// Storage bounds what partitions hold in memory.
+	Storage StorageLimits
 
 	// DiskLowBytes and DiskCriticalBytes are the free bytes below which GC hurries and below which writes are refused. Defaults 10 %
 	// of the disk and at most 20 GiB, and 3 % and at most 4 GiB.
@@ -113,11 +128,12 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Listen, "127.0.0.1:6380")
 	setDefault(&o.Admin, "127.0.0.1:9180")
 	setDefault(&o.Peer, "127.0.0.1:7380")
-	setDefault(&o.MaxClients, 10_000)
-	setDefault(&o.MaxValueBytes, 8<<20)
+	o.ensureLimits()
 	setDefault(&o.Workers, max(4, runtime.NumCPU()))
 	setDefault(&o.LowLimit, max(1, o.Workers-1))
 	setDefault(&o.MaxQueued, 65_536)
+	setDefault(&o.MaxParked, 1024)
+	setDefault(&o.IORate, -1)
 	setDefault(&o.MaxWait, 30*time.Second)
 	setDefault(&o.LowShare, 0.05)
 	setDefault(&o.Slice, 10*time.Millisecond)
@@ -127,6 +143,8 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.DupWindowBytes, 4<<20)
 	setDefault(&o.CheckpointPeriod, time.Hour)
 	setDefault(&o.CheckpointKeep, 2)
+	setDefault(&o.CheckpointParallel, 8)
+	setDefault(&o.GCRate, 32<<20)
 	setDefault(&o.DropGrace, 24*time.Hour)
 	setDefault(&o.SegmentBytes, 16<<20)
 	setDefault(&o.MemtableBytes, 16<<20)
@@ -151,15 +169,14 @@ func (o *Options) Validate() error {
 	checks := []error{
 		inRange("partitions", int64(o.Partitions), 0, 1024),
 		inRange("cluster-id", int64(o.ClusterID), 0, 1<<53-1),
-		inRange("max-clients", int64(o.MaxClients), 1, 1_000_000),
-		inRange("max-value-size", int64(o.MaxValueBytes), 1<<10, 64<<20),
-		inRange("workers", int64(o.Workers), 1, 4096),
-		inRange("low-limit", int64(o.LowLimit), 1, int64(o.Workers)),
-		inRange("max-queued", int64(o.MaxQueued), 1, 1<<24),
+		o.validateLimits(),
+		o.validatePool(),
 		inRange("dup-batch-bytes", o.DupBatchBytes, 4<<10, 16<<20),
 		inRange("dup-window-bytes", o.DupWindowBytes, o.DupBatchBytes, 1<<30),
 		inRange("dup-tail-bytes", o.DupTailBytes, -1, 1<<32),
 		inRange("checkpoint-keep", int64(o.CheckpointKeep), 1, 10_000),
+		inRange("checkpoint-parallel", int64(o.CheckpointParallel), 1, 1024),
+		inRange("gc-rate", o.GCRate, 64<<10, 1<<40),
 		inRange("segment-bytes", o.SegmentBytes, 1<<20, 1<<30),
 		inRange("memtable-bytes", o.MemtableBytes, 8<<20, 1<<30),
 		o.validateTimes(),
@@ -168,13 +185,9 @@ func (o *Options) Validate() error {
 		o.validateTLS(),
 		o.validateTaskPriorities(),
 		o.validateRemotes(),
+		o.validateTogether(),
 	}
-	for _, err := range checks {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return firstError(checks...)
 }
 
 func inRange(flag string, v, low, high int64) error {
@@ -184,24 +197,50 @@ func inRange(flag string, v, low, high int64) error {
 	return nil
 }
 
-func (o *Options) validateTimes() error {
-	if o.LowShare > 0.5 {
-		return &FlagError{Flag: "low-share", Value: fmt.Sprint(o.LowShare), Reason: "must be at most 0.5 (half of the slot time); 0 turns it off"}
+func (o *Options) validatePool() error {
+	if err := inRange("workers", int64(o.Workers), 1, 4096); err != nil {
+		return err
 	}
+	if o.LowLimit < 1 || o.LowLimit > max(1, o.Workers-1) {
+		return &FlagError{Flag: "low-limit", Value: strconv.Itoa(o.LowLimit), Reason: fmt.Sprintf("must be at least 1 and less than --workers %d: one slot is kept for what is more urgent", o.Workers)}
+	}
+	if !(o.LowShare <= 0.5) { // so that NaN is refused, too
+		return &FlagError{Flag: "low-share", Value: fmt.Sprint(o.LowShare), Reason: "must be above 0 and at most 0.5 (half of the slot time), or off"}
+	}
+	return firstError(
+		inRange("max-queued", int64(o.MaxQueued), 1, 1<<24),
+		inRange("max-parked", int64(o.MaxParked), 1, 1<<20),
+		inRange("io-rate", o.IORate, -1, 1<<40),
+	)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) validateTimes() error {
 	if o.Slice < 100*time.Microsecond || o.Slice > 10*time.Second {
 		return &FlagError{Flag: "slice", Value: o.Slice.String(), Reason: "must be between 100µs and 10s"}
 	}
 	if o.WriteTarget < time.Millisecond || o.WriteTarget > time.Minute {
 		return &FlagError{Flag: "write-target", Value: o.WriteTarget.String(), Reason: "must be between 1ms and 1m"}
 	}
-	if o.DropGrace < 0 {
-		return &FlagError{Flag: "drop-grace", Value: o.DropGrace.String(), Reason: "must not be negative"}
+	if o.DropGrace < time.Second {
+		return &FlagError{Flag: "drop-grace", Value: o.DropGrace.String(), Reason: "must be at least 1s"}
 	}
-	if o.StartTimeout < time.Second {
-		return &FlagError{Flag: "start-timeout", Value: o.StartTimeout.String(), Reason: "must be at least 1s"}
+	if o.MaxWait > 0 && o.MaxWait < time.Millisecond {
+		return &FlagError{Flag: "max-wait", Value: o.MaxWait.String(), Reason: "must be at least 1ms; off turns the rule off"}
+	}
+	if o.StartTimeout < time.Second || o.StartTimeout > 24*time.Hour {
+		return &FlagError{Flag: "start-timeout", Value: o.StartTimeout.String(), Reason: "must be between 1s and 24h"}
 	}
 	if o.CheckpointPeriod > 0 && o.CheckpointPeriod < time.Second {
-		return &FlagError{Flag: "checkpoint-period", Value: o.CheckpointPeriod.String(), Reason: "must be at least 1s; 0 turns periodic checkpoints off"}
+		return &FlagError{Flag: "checkpoint-period", Value: o.CheckpointPeriod.String(), Reason: "must be at least 1s; off makes none by itself"}
 	}
 	return nil
 }
@@ -248,15 +287,22 @@ func isLoopback(addr string) (bool, error) {
 	return ip != nil && ip.IsLoopback(), nil
 }
 
+// tlsFlags are the three files of mutual TLS by flag.
+func (o *Options) tlsFlags() [3]struct{ flag, name string } {
+	return [3]struct{ flag, name string }{{"peer-tls-cert", o.PeerTLSCert}, {"peer-tls-key", o.PeerTLSKey}, {"peer-tls-ca", o.PeerTLSCA}}
+}
+
 func (o *Options) validateTLS() error {
-	set := 0
-	for _, name := range []string{o.PeerTLSCert, o.PeerTLSKey, o.PeerTLSCA} {
-		if name != "" {
-			set++
+	set, unset := "", ""
+	for _, f := range o.tlsFlags() {
+		if f.name != "" {
+			set = f.flag
+		} else {
+			unset = f.flag
 		}
 	}
-	if set != 0 && set != 3 {
-		return &FlagError{Flag: "peer-tls-cert", Value: o.PeerTLSCert, Reason: "mutual TLS needs --peer-tls-cert, --peer-tls-key and --peer-tls-ca together"}
+	if set != "" && unset != "" {
+		return &FlagError{Flag: unset, Value: `""`, Reason: fmt.Sprintf("is missing: --%s is given, and mutual TLS needs --peer-tls-cert, --peer-tls-key and --peer-tls-ca together", set)}
 	}
 	return nil
 }
@@ -301,8 +347,62 @@ func (o *Options) validateRemotes() error {
 			return &FlagError{Flag: "duplicate-to", Value: r.Name, Reason: "this remote is named twice; give all its addresses in one flag, separated by commas"}
 		}
 		seen[r.Name] = true
+		for _, addr := range r.Addresses {
+			if samePlace(addr, o.Peer) {
+				return &FlagError{Flag: "duplicate-to", Value: r.Name + "=" + addr, Reason: fmt.Sprintf("is this node's own --peer %s; give the other node's peer address", o.Peer)}
+			}
+		}
 	}
 	return nil
+}
+
+// samePlace reports whether a connection to the remote address would reach what listens at own, as far as that can be told without
+// asking the network.
+func samePlace(remote, own string) bool {
+	remoteHost, remotePort, err := net.SplitHostPort(remote)
+	if err != nil {
+		return false
+	}
+	ownHost, ownPort, err := net.SplitHostPort(own)
+	if err != nil || remotePort != ownPort || ownPort == "0" {
+		return false
+	}
+	if remoteHost == ownHost {
+		return true
+	}
+	ip, listening := localIP(remoteHost), localIP(ownHost)
+	if ip == nil {
+		return false
+	}
+	if listening != nil && !listening.IsUnspecified() {
+		return ip.Equal(listening)
+	}
+	return ip.IsLoopback() || ip.IsUnspecified() || isInterface(ip)
+}
+
+// localIP is the address that a host without a name stands for: none given means every interface.
+func localIP(host string) net.IP {
+	switch host {
+	case "localhost":
+		return net.IPv4(127, 0, 0, 1)
+	case "":
+		return net.IPv4zero
+	}
+	return net.ParseIP(host)
+}
+
+// isInterface reports whether ip is an address of this machine.
+func isInterface(ip net.IP) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
 }
 
 // ParseRemote reads "name=host:port[,host:port…]".

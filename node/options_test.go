@@ -2,9 +2,12 @@ package node
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
+
+	"replicanode/duplication"
 )
 
 func TestDefaultsAreValid(t *testing.T) {
@@ -27,7 +30,16 @@ func TestBadOptionsNameFlagAndValue(t *testing.T) {
 		{"every interface", func(o *Options) { o.Admin = ":9180" }, "--requirepass"},
 		{"peer beyond loopback", func(o *Options) { o.Peer = "[::]:7380"; o.RequirePass = "x" }, "--peer-tls-cert"},
 		{"half of TLS", func(o *Options) { o.PeerTLSKey = "key.pem" }, "--peer-tls-ca"},
-		{"more LOW than slots", func(o *Options) { o.Workers = 2; o.LowLimit = 3 }, "--low-limit 3"},
+		{"LOW on every slot", func(o *Options) { o.Workers = 2; o.LowLimit = 2 }, "--low-limit 2"},
+		{"share that is no number", func(o *Options) { o.LowShare = math.NaN() }, "--low-share NaN"},
+		{"own peer address", func(o *Options) { o.DuplicateTo = remoteAt("127.0.0.1:7380") }, "--duplicate-to b=127.0.0.1:7380"},
+		{"own peer address by another loopback", func(o *Options) { o.DuplicateTo = remoteAt("localhost:7380") }, "--duplicate-to b=localhost:7380"},
+		{"short request", func(o *Options) { o.Clients.MaxRequestBytes = 1 << 20 }, "--max-request-size 1048576"},
+		{"short reply", func(o *Options) { o.Clients.MaxReplyBytes = 1 << 20 }, "--max-reply-size 1048576"},
+		{"few buffers", func(o *Options) { o.Clients.MaxBufferBytes = 1 << 20 }, "--max-buffer-memory 1048576"},
+		{"commands beyond the log", func(o *Options) { o.Clients.MaxCommandBytes = 1 << 30 }, "--max-command-size"},
+		{"little to receive", func(o *Options) { o.Dup.ReceiveBytes = 2 << 20 }, "--dup-receive-bytes"},
+		{"little to log", func(o *Options) { o.Storage.LogPendingBytes = 2 << 20 }, "--log-pending-bytes"},
 		{"share above a half", func(o *Options) { o.LowShare = 0.9 }, "--low-share 0.9"},
 		{"tiny slice", func(o *Options) { o.Slice = time.Nanosecond }, "--slice 1ns"},
 		{"unknown code", func(o *Options) { o.TaskPriority = []string{"load=high"} }, "--task-priority load=high"},
@@ -67,6 +79,38 @@ func TestParseRemote(t *testing.T) {
 		var flag *FlagError
 		if _, err := ParseRemote(bad); !errors.As(err, &flag) || flag.Flag != "duplicate-to" {
 			t.Errorf("%q: got %v, want a flag error", bad, err)
+		}
+	}
+}
+
+func remoteAt(addr string) []duplication.Remote {
+	return []duplication.Remote{{Name: "b", Addresses: []string{addr}}}
+}
+
+// TestSingleSlotServesEverybody: the one case in which LOW may hold all slots.
+func TestSingleSlotServesEverybody(t *testing.T) {
+	o := Options{Workers: 1, LowLimit: 1}
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOtherAddressesAreNotOurs(t *testing.T) {
+	for _, tc := range []struct {
+		remote, own string
+		same        bool
+	}{
+		{"127.0.0.1:7381", "127.0.0.1:7380", false},
+		{"127.0.0.1:7380", "0.0.0.0:7380", true},
+		{"[::1]:7380", "[::]:7380", true},
+		{"192.0.2.1:7380", "0.0.0.0:7380", false},
+		{"192.0.2.1:7380", "127.0.0.1:7380", false},
+		{"backup.example:7380", "127.0.0.1:7380", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+	} {
+		if got := samePlace(tc.remote, tc.own); got != tc.same {
+			t.Errorf("%s at %s: %t", tc.remote, tc.own, got)
 		}
 	}
 }

@@ -17,7 +17,6 @@ const (
 	PhaseFolder      = "open_data_folder"
 	PhasePool        = "start_long_pool"
 	PhaseReplicas    = "open_replicas"
-	PhaseLeaders     = "elect_leaders"
 	PhaseDuplication = "start_duplication"
 	PhaseMaintenance = "start_maintenance"
 	PhaseClients     = "accept_clients"
@@ -46,6 +45,8 @@ type step struct {
 	name     string
 	deadline time.Duration
 	run      func(ctx context.Context) error
+	// quiet steps log nothing, and their errors stand for themselves: they fail over what the operator typed.
+	quiet bool
 	// reasons says what the phase still waits for; optional.
 	reasons func() []string
 }
@@ -71,8 +72,13 @@ func (p *phases) runStep(ctx context.Context, s step) error {
 	defer cancel()
 	err := s.run(sctx)
 	if err == nil {
-		p.logger.Info("start-up phase done", "phase", s.name, "seconds", time.Since(began).Seconds())
+		if !s.quiet {
+			p.logger.Info("start-up phase done", "phase", s.name, "seconds", time.Since(began).Seconds())
+		}
 		return nil
+	}
+	if s.quiet && ctx.Err() == nil && sctx.Err() == nil {
+		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %s took more than %s (%v)", ErrPhaseDeadline, s.name, s.deadline, err)

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"replicanode/tasks"
 	"replicanode/threadpool"
@@ -17,17 +19,34 @@ type openRunner struct {
 	done   atomic.Int64
 }
 
-// Run implements replica.Runner.
+// queueRetry is how soon an opening that found its queue full asks again.
+const queueRetry = 5 * time.Millisecond
+
+// Run implements replica.Runner. An opening that finds no room in its queue waits for it: a partition is never left out.
 func (r *openRunner) Run(ctx context.Context, name string, f func(ctx context.Context) error) error {
-	job, err := r.tasks.Submit(ctx, tasks.OpenReplica, name, func(ctx context.Context, _ *threadpool.Turn) error {
-		return f(ctx)
-	})
+	job, err := r.submit(ctx, name, f)
 	if err != nil {
 		return fmt.Errorf("queue the opening of %s: %w", name, err)
 	}
 	<-job.Done()
 	r.phases.progress(int(r.done.Add(1)), r.total)
 	return job.Err()
+}
+
+func (r *openRunner) submit(ctx context.Context, name string, f func(ctx context.Context) error) (*tasks.Job, error) {
+	for {
+		job, err := r.tasks.Submit(ctx, tasks.OpenReplica, name, func(ctx context.Context, _ *threadpool.Turn) error {
+			return f(ctx)
+		})
+		if !errors.Is(err, threadpool.ErrQueueFull) {
+			return job, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(queueRetry):
+		}
+	}
 }
 
 // guards are the long pool's rules against starvation as the options ask for them.

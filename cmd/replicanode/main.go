@@ -33,11 +33,11 @@ func main() {
 
 // execute runs one command line and returns the process's exit code.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := newApp(stdout, stderr).RunContext(ctx, args)
+	err := dispatch(ctx, args, stdout, stderr)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(stderr, "replicanode: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(stderr, "replicanode: %s\n", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	var usage *usageError
 	var flag *node.FlagError
 	if errors.As(err, &usage) || errors.As(err, &flag) {
@@ -46,17 +46,30 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailed
 }
 
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	app := newApp(stdout, stderr)
+	in, err := arrange(app, args)
+	if err != nil {
+		return err
+	}
+	if in.help {
+		return showHelp(stdout, app, in)
+	}
+	return app.RunContext(ctx, in.args)
+}
+
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:            "replicanode",
-		Usage:           "a storage replica node whose background work runs in the right order",
-		Version:         version(),
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		HideHelpCommand: true,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    onUsageError,
-		Action:          unknownCommand,
+		Name:        "replicanode",
+		Usage:       "a storage replica node whose background work runs in the right order",
+		Writer:      stdout,
+		ErrWriter:   stderr,
+		HideHelp:    true,
+		HideVersion: true,
+		// A remote's addresses are separated by commas within one value.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              onUsageError,
 		Commands: []*cli.Command{
 			runCommand(),
 			statusCommand(),
@@ -67,23 +80,22 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			replicaCommand(),
 			plogCommand(),
 			benchCommand(),
+			versionCommand(),
 		},
 	}
 	for _, c := range app.Commands {
-		finish(c)
+		finish(c, app.Name)
 	}
 	return app
 }
 
-// finish gives a command and those below it the same manners: one-line usage errors, and no silent acceptance of what is unknown.
-func finish(c *cli.Command) {
+// finish gives a command and those below it the same manners.
+func finish(c *cli.Command, path string) {
+	c.HelpName = path + " " + c.Name
 	c.OnUsageError = onUsageError
-	c.HideHelpCommand = true
-	if len(c.Subcommands) > 0 && c.Action == nil {
-		c.Action = unknownCommand
-	}
+	c.HideHelp = true
 	for _, sub := range c.Subcommands {
-		finish(sub)
+		finish(sub, c.HelpName)
 	}
 }
 
@@ -97,14 +109,13 @@ func usagef(format string, args ...any) error {
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {
-	return usagef("%v; see %s --help", err, c.App.HelpName)
-}
-
-func unknownCommand(c *cli.Context) error {
-	if c.Args().Present() {
-		return usagef("unknown command %q; see %s --help", c.Args().First(), c.Command.HelpName)
+	if c.Command == nil {
+		return usagef("%v", err)
 	}
-	return cli.ShowSubcommandHelp(c)
+	if named := valueError(c.Command, err); named != err {
+		return named
+	}
+	return usagef("%v; see %s --help", err, c.Command.HelpName)
 }
 
 // noArguments refuses stray words, which are mostly a flag whose dashes were forgotten.

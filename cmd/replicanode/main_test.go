@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
 	"go.uber.org/goleak"
 )
 
@@ -36,7 +40,7 @@ func TestBadCommandLinesAreOneLineThatNamesTheMistake(t *testing.T) {
 	}
 	fresh := filepath.Join(t.TempDir(), "data")
 	run := func(args ...string) []string {
-		return append([]string{"run", "--data-dir", fresh, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--log-level", "error"}, args...)
+		return append([]string{"run", "--data-dir", fresh, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--peer", "127.0.0.1:0"}, args...)
 	}
 	for _, tc := range []struct {
 		name string
@@ -46,18 +50,50 @@ func TestBadCommandLinesAreOneLineThatNamesTheMistake(t *testing.T) {
 	}{
 		{"unknown command", []string{"rum"}, exitUsage, []string{`"rum"`}},
 		{"unknown subcommand", []string{"dup", "lost"}, exitUsage, []string{`"lost"`}},
-		{"unknown flag", run("--partition", "8"), exitUsage, []string{"-partition"}},
+		{"unknown flag", run("--partition", "8"), exitUsage, []string{"--partition,", "--partitions?", "replicanode run --help"}},
 		{"stray word", run("now"), exitUsage, []string{`"now"`}},
 		{"not a number", run("--workers", "many"), exitUsage, []string{"workers", "many"}},
 		{"no partitions", run("--partitions", "0"), exitUsage, []string{"--partitions", "0"}},
 		{"explicit zero", run("--workers", "0"), exitUsage, []string{"--workers", "0"}},
+		{"no value", run("--workers"), exitUsage, []string{"--workers", "value"}},
+		{"flag as a value", run("--task", "--adaptive"), exitUsage, []string{"--task", "value"}},
+		{"flag before the command", []string{"--json", "status"}, exitUsage, []string{"--json"}},
+		{"not a duration", run("--slice", "soon"), exitUsage, []string{`--slice "soon"`, "500ms"}},
+		{"not a size", run("--segment-bytes", "4M"), exitUsage, []string{`--segment-bytes "4M"`, "4MiB"}},
+		{"negative wait", run("--max-wait", "-3s"), exitUsage, []string{`--max-wait "-3s"`, "off"}},
+		{"negative period", run("--checkpoint-period", "-1h"), exitUsage, []string{`--checkpoint-period "-1h"`, "off"}},
+		{"negative share", run("--low-share", "-0.1"), exitUsage, []string{`--low-share "-0.1"`, "off"}},
+		{"negative tail", run("--dup-tail-bytes", "-1"), exitUsage, []string{`--dup-tail-bytes "-1"`, "off"}},
+		{"negative grace", run("--drop-grace", "-1s"), exitUsage, []string{"--drop-grace -1s"}},
+		{"no grace", run("--drop-grace", "0"), exitUsage, []string{"--drop-grace 0"}},
+		{"negative slice", run("--slice", "-1ms"), exitUsage, []string{"--slice -1ms"}},
+		{"negative timeout", run("--shutdown-timeout", "-1s"), exitUsage, []string{"--shutdown-timeout -1s"}},
+		{"negative size", run("--memtable-bytes", "-1"), exitUsage, []string{`--memtable-bytes "-1"`}},
+		{"share that is no number", run("--low-share", "NaN"), exitUsage, []string{`--low-share "NaN"`}},
+		{"endless share", run("--low-share", "+Inf"), exitUsage, []string{"--low-share +Inf"}},
+		{"LOW may take all slots", run("--workers", "4", "--low-limit", "4"), exitUsage, []string{"--low-limit 4", "--workers 4"}},
+		{"share above a half", run("--low-share", "0.6"), exitUsage, []string{"--low-share 0.6"}},
+		{"write target", run("--write-target", "1us"), exitUsage, []string{"--write-target 1µs"}},
+		{"commands larger than a log takes", run("--max-command-size", "1GiB"), exitUsage, []string{"--max-command-size"}},
+		{"duplication to itself", run("--peer", "127.0.0.1:22099", "--duplicate-to", "b=127.0.0.1:22099"), exitUsage, []string{"--duplicate-to b=127.0.0.1:22099", "own"}},
+		{"duplication to itself by name", run("--peer", "127.0.0.1:22099", "--duplicate-to", "b=localhost:22099"), exitUsage, []string{"--duplicate-to b=localhost:22099", "own"}},
+		{"duplication to no name", run("--duplicate-to", "=127.0.0.1:22099"), exitUsage, []string{"--duplicate-to =127.0.0.1:22099"}},
+		{"one TLS file", run("--peer-tls-cert", "cert.pem"), exitUsage, []string{"--peer-tls-", "together"}},
+		{"no TLS files", run("--peer-tls-cert", "none.pem", "--peer-tls-key", "none.pem", "--peer-tls-ca", "none.pem"), exitUsage, []string{"--peer-tls-cert none.pem", "no such file"}},
+		{"missing flag", []string{"checkpoint", "restore"}, exitUsage, []string{"--to is missing", "replicanode checkpoint restore --help"}},
+		{"missing partition", []string{"replica", "drop"}, exitUsage, []string{"--partition is missing", "replicanode replica drop --help"}},
+		{"missing remote", []string{"dup", "pause"}, exitUsage, []string{"replicanode dup"}},
 		{"bad level", run("--task-priority", "checkpoint=urgent"), exitUsage, []string{"--task-priority", "urgent"}},
 		{"bad remote", run("--duplicate-to", "backup"), exitUsage, []string{"--duplicate-to", "name=host:port"}},
 		{"bad log level", run("--log-level", "loud"), exitUsage, []string{"--log-level", "loud"}},
 		{"beyond loopback", run("--listen", "0.0.0.0:0"), exitUsage, []string{"--listen 0.0.0.0:0", "--requirepass"}},
 		{"port in use", run("--admin", busy.Addr().String()), exitUsage, []string{"--admin " + busy.Addr().String(), "in use"}},
 		{"foreign folder", append(run(), "--data-dir", foreign), exitFailed, []string{foreign, "letter.txt"}},
-		{"no node", []string{"status", "--admin", busy.Addr().String(), "--timeout", "1s"}, exitUsage, []string{"timeout"}},
+		{"listen in use", run("--listen", busy.Addr().String()), exitUsage, []string{"--listen " + busy.Addr().String(), "in use"}},
+		{"peer in use", run("--peer", busy.Addr().String()), exitUsage, []string{"--peer " + busy.Addr().String(), "in use"}},
+		{"unwritable folder", append(run(), "--data-dir", "/proc/nothing"), exitFailed, []string{"/proc/nothing"}},
+		{"no node", []string{"status", "--admin", "127.0.0.1:1"}, exitFailed, []string{"127.0.0.1:1"}},
+		{"unknown flag of a subcommand", []string{"dup", "list", "--timeout", "1s"}, exitUsage, []string{"--timeout", "replicanode dup list --help"}},
 		{"no folder", []string{"checkpoint", "list", "--data-dir", fresh}, exitFailed, []string{fresh}},
 		{"what to checkpoint", []string{"checkpoint", "create"}, exitUsage, []string{"--partition", "--all"}},
 		{"no such policy", []string{"bench", "dup", "--policies", "best"}, exitUsage, []string{"best", "common"}},
@@ -65,7 +101,10 @@ func TestBadCommandLinesAreOneLineThatNamesTheMistake(t *testing.T) {
 		{"bad ratio", []string{"bench", "kv", "--ratio", "1"}, exitUsage, []string{"ratio"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			code, _, stderr := command(t, tc.args...)
+			code, stdout, stderr := command(t, tc.args...)
+			if stdout != "" {
+				t.Errorf("printed %q", stdout)
+			}
 			if code != tc.code || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("exit code %d with %q; want %d and one line", code, stderr, tc.code)
 			}
@@ -79,6 +118,78 @@ func TestBadCommandLinesAreOneLineThatNamesTheMistake(t *testing.T) {
 	if _, err := os.Stat(fresh); err == nil {
 		t.Error("a refused command line made the data folder")
 	}
+}
+
+// TestFlagsMayFollowArguments of any command.
+func TestFlagsMayFollowArguments(t *testing.T) {
+	for _, tc := range []struct{ args, want []string }{
+		{[]string{"plog", "verify", "DIR", "--json"}, []string{"plog", "verify", "--json", "--", "DIR"}},
+		{[]string{"plog", "dump", "--from", "3", "DIR", "--to=4"}, []string{"plog", "dump", "--from", "3", "--to=4", "--", "DIR"}},
+		{[]string{"dup", "pause", "backup", "--admin", "a:1"}, []string{"dup", "pause", "--admin", "a:1", "--", "backup"}},
+		{[]string{"task", "set", "gc_logs", "--json", "priority=high"}, []string{"task", "set", "--json", "--", "gc_logs", "priority=high"}},
+		{[]string{"plog", "verify", "--", "--json"}, []string{"plog", "verify", "--", "--json"}},
+		{[]string{"bench", "kv", "--qps", "-1"}, []string{"bench", "kv", "--qps", "-1", "--"}},
+		{[]string{"--version"}, []string{"version", "--"}},
+	} {
+		in, err := arrange(newApp(io.Discard, io.Discard), append([]string{"replicanode"}, tc.args...))
+		if err != nil || in.help || !slices.Equal(in.args[1:], tc.want) {
+			t.Errorf("%q: %q %v, want %q", tc.args, in.args, err, tc.want)
+		}
+	}
+	code, _, stderr := command(t, "plog", "verify", filepath.Join(t.TempDir(), "none"), "--json")
+	if code != exitFailed || !strings.Contains(stderr, "none") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}
+
+func TestVersionSaysWhatWasBuilt(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}} {
+		code, stdout, stderr := command(t, args...)
+		if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "replicanode ") || strings.Contains(stdout, "(devel)") || !strings.Contains(stdout, runtime.Version()) {
+			t.Errorf("%v: exit code %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+	if code, stdout, _ := command(t, "version", "--json"); code != 0 || !strings.Contains(stdout, `"version"`) {
+		t.Errorf("JSON: exit code %d, %q", code, stdout)
+	}
+}
+
+// everyCommand calls f with each command that does something, and its path.
+func everyCommand(f func(path []string, c *cli.Command)) {
+	var walk func(path []string, commands []*cli.Command)
+	walk = func(path []string, commands []*cli.Command) {
+		for _, c := range commands {
+			at := append(slices.Clone(path), c.Name)
+			if len(c.Subcommands) > 0 {
+				walk(at, c.Subcommands)
+			} else {
+				f(at, c)
+			}
+		}
+	}
+	walk(nil, newApp(io.Discard, io.Discard).Commands)
+}
+
+func TestHelpOfEveryCommandIsReadable(t *testing.T) {
+	everyCommand(func(path []string, c *cli.Command) {
+		code, stdout, stderr := command(t, append(slices.Clone(path), "--help")...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%v: exit code %d, %q", path, code, stderr)
+		}
+		for _, f := range c.Flags {
+			if !strings.Contains(stdout, "  --"+f.Names()[0]) {
+				t.Errorf("%v: help does not name --%s", path, f.Names()[0])
+			}
+		}
+		for _, line := range strings.Split(stdout, "\n") {
+			if strings.Count(line, "(default:") > 1 || strings.Contains(line, "(default: 0)") || strings.HasPrefix(line, " ") && len([]rune(line)) > helpWidth {
+				t.Errorf("%v: %q", path, line)
+			}
+		}
+		if _, again, _ := command(t, append([]string{"help"}, path...)...); again != stdout {
+			t.Errorf("help %v prints something else", path)
+		}
+	})
 }
 
 func TestHelpShowsEveryCommand(t *testing.T) {

@@ -71,15 +71,19 @@ func number[T ~uint64 | ~uint32 | ~int64 | ~int](n T) string {
 	return strconv.FormatInt(int64(n), 10)
 }
 
+var byteUnits = [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+
 // size shows bytes in binary units with three digits.
 func size[T ~uint64 | ~int64 | ~int](n T) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	v, i := float64(n), 0
-	for v >= 1024 && i < len(units)-1 {
+	for v >= 1024 && i < len(byteUnits)-1 {
 		v, i = v/1024, i+1
 	}
 	if i == 0 {
 		return fmt.Sprintf("%d B", int64(n))
 	}
-	return fmt.Sprintf("%.3g %s", v, units[i])
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f %s", v, byteUnits[i])
+	}
+	return fmt.Sprintf("%.3g %s", v, byteUnits[i])
 }

@@ -1,18 +1,28 @@
 package main
 
-import "runtime/debug"
+import (
+	"fmt"
 
-// version is the module's version and, where the build knows it, the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	"github.com/urfave/cli/v2"
+
+	"replicanode/node"
+)
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "show the version, and the commit it was built from",
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			b := node.ThisBuild()
+			if c.Bool("json") {
+				return show(c, b, "", nil)
+			}
+			_, err := fmt.Fprintf(c.App.Writer, "%s %s\n", c.App.Name, b)
+			return err
+		},
 	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			v += " " + s.Value[:12]
-		}
-	}
-	return v
 }
