@@ -52,8 +52,8 @@ type Options struct {
 
 	// Workers is the number of slots of the long pool. Default 4, or the number of processors when greater.
 	Workers int
-	// LowLimit bounds how many slots LOW tasks may hold, less than Workers unless there is a single one. Default Workers-1 (at
-	// least 1).
+	// LowLimit bounds how many slots LOW tasks may hold, less than Workers unless there is a single one; negative sets no bound,
+	// which is for comparisons: LOW may then hold all slots. Default Workers-1 (at least 1).
 	LowLimit int
 	// MaxQueued bounds each queue of the long pool. Default 65,536.
 	MaxQueued int
@@ -201,7 +201,7 @@ func (o *Options) validatePool() error {
 	if err := inRange("workers", int64(o.Workers), 1, 4096); err != nil {
 		return err
 	}
-	if o.LowLimit < 1 || o.LowLimit > max(1, o.Workers-1) {
+	if o.LowLimit == 0 || o.LowLimit > max(1, o.Workers-1) {
 		return &FlagError{Flag: "low-limit", Value: strconv.Itoa(o.LowLimit), Reason: fmt.Sprintf("must be at least 1 and less than --workers %d: one slot is kept for what is more urgent", o.Workers)}
 	}
 	if !(o.LowShare <= 0.5) { // so that NaN is refused, too

@@ -25,7 +25,7 @@ func (o *Options) poolOptions() threadpool.Options {
 	}
 	return threadpool.Options{
 		Workers:    o.Workers,
-		MaxRunning: threadpool.Levels{threadpool.Low: o.LowLimit},
+		MaxRunning: threadpool.Levels{threadpool.Low: max(0, o.LowLimit)},
 		MaxQueued:  queued,
 		MaxParked:  o.MaxParked,
 		Guards:     o.guards(),

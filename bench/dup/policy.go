@@ -66,7 +66,7 @@ func (p Policy) args(workers int) []string {
 		args = append(args, "--task-priority", string(code)+"="+p.Maintenance)
 	}
 	if !p.Guards {
-		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", strconv.Itoa(workers),
+		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", "off",
 			"--task", string(tasks.Checkpoint)+".max_started=0")
 	}
 	return args

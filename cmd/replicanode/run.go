@@ -88,7 +88,7 @@ func clientFlags(d node.Options) []cli.Flag {
 func poolFlags(d node.Options) []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Category: aboutPool, Name: "workers", DefaultText: "4, or the number of processors when greater", Usage: "slots: tasks that run at once"},
-		&cli.IntFlag{Category: aboutPool, Name: "low-limit", DefaultText: "one less than --workers", Usage: "slots that LOW tasks may hold at once"},
+		&cli.GenericFlag{Category: aboutPool, Name: "low-limit", Value: &offCount{}, DefaultText: "one less than --workers", Usage: "slots that LOW tasks may hold at once, less than --workers; off: all, for comparisons"},
 		&cli.IntFlag{Category: aboutPool, Name: "max-queued", Value: d.MaxQueued, Usage: "tasks that may wait, per priority"},
 		&cli.IntFlag{Category: aboutPool, Name: "max-parked", Value: d.MaxParked, Usage: "tasks that have given their slot away, per priority, before no more are started"},
 		&cli.GenericFlag{Category: aboutPool, Name: "max-wait", Value: &offDuration{d.MaxWait}, Usage: "a task that waits longer is treated one priority higher; off: never"},
@@ -207,7 +207,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		MaxAdminConnections: c.Int("max-admin-connections"), MaxPeerConnections: c.Int("max-peer-connections"), MaxPeerStreams: c.Int("max-peer-streams"),
 		Clients:            clientLimits(c),
 		Workers:            c.Int("workers"),
-		LowLimit:           c.Int("low-limit"),
+		LowLimit:           countOrOff(c, "low-limit"),
 		MaxQueued:          c.Int("max-queued"),
 		MaxParked:          c.Int("max-parked"),
 		MaxWait:            durationOrOff(c, "max-wait"),

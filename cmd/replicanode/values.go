@@ -85,6 +85,35 @@ func (v *offShare) Get() any { return v.share }
 // Placeholder is shown in the help.
 func (*offShare) Placeholder() string { return "SHARE" }
 
+// offCount is a number that can be turned off by name; 0 is not the same here.
+type offCount struct{ n int }
+
+func (v *offCount) Set(s string) error {
+	if s == off {
+		v.n = -1
+		return nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return errors.New("must be a whole number and not negative, or off")
+	}
+	v.n = n
+	return nil
+}
+
+func (v *offCount) String() string {
+	if v.n < 0 {
+		return off
+	}
+	return strconv.Itoa(v.n)
+}
+
+// Get implements flag.Getter.
+func (v *offCount) Get() any { return v.n }
+
+// Placeholder is shown in the help.
+func (*offCount) Placeholder() string { return "N" }
+
 // byteSize is a number of bytes, also in KiB, MiB, GiB and TiB.
 type byteSize struct {
 	n      int64
@@ -147,6 +176,13 @@ func durationOrOff(c *cli.Context, flag string) time.Duration {
 func shareOrOff(c *cli.Context, flag string) float64 {
 	if v, ok := c.Generic(flag).(*offShare); ok {
 		return v.share
+	}
+	return 0
+}
+
+func countOrOff(c *cli.Context, flag string) int {
+	if v, ok := c.Generic(flag).(*offCount); ok {
+		return v.n
 	}
 	return 0
 }
