@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -67,50 +66,66 @@ func (m *Manifest) Full() bool { return m.Parent == 0 }
 func crcString(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 
 // encode returns the bytes of the manifest's file and sets m.CRC.
-func (m *Manifest) encode() ([]byte, error) {
-	body, err := json.MarshalIndent(m, "", " ")
-	if err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
-	}
-	m.CRC = crcString(crc32.Checksum(body, castagnoli))
-	out := make([]byte, 0, len(body)+64)
-	out = append(out, manifestPrefix...)
-	out = append(out, m.CRC...)
-	out = append(out, manifestMiddle...)
-	out = append(out, body...)
-	return append(out, manifestSuffix...), nil
+func (m *Manifest) encode() (out []byte, err error) {
+	out, m.CRC, err = encodeFramed(m)
+	return out, err
 }
 
-// parseManifest decodes and validates the bytes of a manifest file.
-func parseManifest(path string, b []byte) (*Manifest, error) {
+// encodeFramed returns the bytes of a manifest file whose body is v, and its checksum.
+func encodeFramed(v any) (out []byte, crc string, err error) {
+	body, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return nil, "", fmt.Errorf("encode manifest: %w", err)
+	}
+	crc = crcString(crc32.Checksum(body, castagnoli))
+	out = make([]byte, 0, len(body)+64)
+	out = append(out, manifestPrefix...)
+	out = append(out, crc...)
+	out = append(out, manifestMiddle...)
+	out = append(out, body...)
+	return append(out, manifestSuffix...), crc, nil
+}
+
+// parseFramed checks the frame of a manifest file and decodes its body into v.
+func parseFramed(path string, b []byte, v any) (crc string, err error) {
 	bad := func(reason string, args ...any) error {
 		return &CorruptError{Path: path, Reason: fmt.Sprintf(reason, args...)}
 	}
 	rest, ok := bytes.CutPrefix(b, []byte(manifestPrefix))
 	if !ok || len(rest) < 8 {
-		return nil, bad("not a manifest")
+		return "", bad("not a manifest")
 	}
-	crc := string(rest[:8])
+	crc = string(rest[:8])
 	rest, ok = bytes.CutPrefix(rest[8:], []byte(manifestMiddle))
 	if !ok {
-		return nil, bad("not a manifest")
+		return "", bad("not a manifest")
 	}
 	body, ok := bytes.CutSuffix(rest, []byte(manifestSuffix))
 	if !ok {
-		return nil, bad("manifest does not end as it must")
+		return "", bad("manifest does not end as it must")
 	}
 	if got := crcString(crc32.Checksum(body, castagnoli)); got != crc {
-		return nil, bad("manifest checksum is %s, not %s", got, crc)
+		return "", bad("manifest checksum is %s, not %s", got, crc)
 	}
-	m := &Manifest{CRC: crc}
-	if err := json.Unmarshal(body, m); err != nil {
-		return nil, bad("cannot parse manifest: %v", err)
+	if err := json.Unmarshal(body, v); err != nil {
+		return "", bad("cannot parse manifest: %v", err)
 	}
+	return crc, nil
+}
+
+// parseManifest decodes and validates the bytes of a manifest file.
+func parseManifest(path string, b []byte) (*Manifest, error) {
+	m := &Manifest{}
+	crc, err := parseFramed(path, b, m)
+	if err != nil {
+		return nil, err
+	}
+	m.CRC = crc
 	if m.FormatVersion != FormatVersion {
 		return nil, fmt.Errorf("manifest %s: %w: %d", path, ErrFormatVersion, m.FormatVersion)
 	}
 	if err := m.validate(); err != nil {
-		return nil, bad("%v", err)
+		return nil, &CorruptError{Path: path, Reason: err.Error()}
 	}
 	return m, nil
 }
@@ -154,17 +169,9 @@ func (m *Manifest) validate() error {
 // readManifest reads the manifest in folder dir.
 func readManifest(fs vfs.FS, dir string) (*Manifest, error) {
 	path := fs.PathJoin(dir, manifestName)
-	f, err := fs.Open(path)
+	b, err := readSmallFile(fs, path)
 	if err != nil {
-		return nil, fmt.Errorf("open manifest: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxManifestBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", path, err)
-	}
-	if len(b) > maxManifestBytes {
-		return nil, &CorruptError{Path: path, Reason: "manifest too large"}
+		return nil, err
 	}
 	return parseManifest(path, b)
 }

@@ -32,8 +32,9 @@ func (r *Retention) Validate() error {
 // Obsolete returns those of infos (one partition's, as List returns them) that
 // r lets go, oldest first. A usable checkpoint is one whose whole chain is
 // usable. The newest usable one and every ancestor of one that stays always
-// stay; damaged ones go as soon as a newer usable one exists.
-func (r Retention) Obsolete(infos []Info, now time.Time) []Info {
+// stay, and so do those that needed names and their ancestors; damaged ones go
+// as soon as a newer usable one exists.
+func (r Retention) Obsolete(infos []Info, needed map[uint64]bool, now time.Time) []Info {
 	byDecree := make(map[uint64]*Manifest, len(infos))
 	for _, info := range infos {
 		if info.Err == nil {
@@ -51,7 +52,7 @@ func (r Retention) Obsolete(infos []Info, now time.Time) []Info {
 			newestUsable = i
 		}
 		usable++
-		if usable <= max(1, r.KeepLast) || now.Sub(infos[i].Manifest.Created) < r.KeepFor {
+		if usable <= max(1, r.KeepLast) || needed[infos[i].Decree] || now.Sub(infos[i].Manifest.Created) < r.KeepFor {
 			for _, decree := range chain {
 				stay[decree] = true
 			}
@@ -86,8 +87,8 @@ func ancestry(byDecree map[uint64]*Manifest, decree uint64) []uint64 {
 }
 
 // Prune removes the partition's obsolete checkpoints and returns their decrees.
-// turn may be nil.
-func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retention, now time.Time) ([]uint64, error) {
+// What a checkpoint of the whole node needs stays, and what keep names. turn may be nil.
+func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retention, now time.Time, keep ...uint64) ([]uint64, error) {
 	r.EnsureDefaults()
 	if err := r.Validate(); err != nil {
 		return nil, err
@@ -95,12 +96,11 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	if err := s.Clean(ctx, turn, partition); err != nil {
 		return nil, err
 	}
-	infos, err := s.List(partition)
+	obsolete, err := s.obsolete(partition, r, now, keep)
 	if err != nil {
 		return nil, err
 	}
 	var removed []uint64
-	obsolete := r.Obsolete(infos, now)
 	// Children go before their parents, so that an interruption leaves no broken chain.
 	for i := len(obsolete) - 1; i >= 0; i-- {
 		if err := s.remove(ctx, turn, obsolete[i]); err != nil {
@@ -111,10 +111,31 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	return removed, nil
 }
 
+// obsolete returns what Prune removes.
+func (s *Store) obsolete(partition uint32, r Retention, now time.Time, keep []uint64) ([]Info, error) {
+	infos, err := s.List(partition)
+	if err != nil {
+		return nil, err
+	}
+	needed, err := s.needed(partition)
+	if err != nil {
+		return nil, err
+	}
+	for _, decree := range keep {
+		needed[decree] = true
+	}
+	return r.Obsolete(infos, needed, now), nil
+}
+
 // Remove removes one checkpoint: ErrLastGood for the partition's only usable
-// one, ErrNeeded for one that another builds on. turn may be nil.
+// one, ErrNeeded for one that another builds on or that a checkpoint of the
+// whole node needs. turn may be nil.
 func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree uint64) error {
 	infos, err := s.List(partition)
+	if err != nil {
+		return err
+	}
+	needed, err := s.needed(partition)
 	if err != nil {
 		return err
 	}
@@ -129,6 +150,9 @@ func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree 
 	}
 	if target == nil {
 		return fmt.Errorf("partition %d, decree %d: %w", partition, decree, ErrNotFound)
+	}
+	if needed[decree] {
+		return fmt.Errorf("%w: one of the whole node", ErrNeeded)
 	}
 	usable := false
 	for other, m := range others {

@@ -35,7 +35,7 @@ func TestObsoleteKeepsWhatIsNeeded(t *testing.T) {
 			infos = append(infos, info)
 		}
 		r := Retention{KeepLast: rapid.IntRange(1, 4).Draw(t, "keep"), KeepFor: time.Duration(rapid.IntRange(0, 5).Draw(t, "hours")) * time.Hour}
-		obsolete := r.Obsolete(infos, now)
+		obsolete := r.Obsolete(infos, nil, now)
 		left := slices.DeleteFunc(slices.Clone(infos), func(i Info) bool {
 			return slices.ContainsFunc(obsolete, func(o Info) bool { return o.Decree == i.Decree })
 		})

@@ -16,7 +16,7 @@ import (
 )
 
 // ErrUnknownPartition is returned for a partition the service has no source for.
-var ErrUnknownPartition = errors.New("unknown partition")
+var ErrUnknownPartition = errors.New("the partition does not exist or is not open")
 
 // ErrStopped is returned by a service that is not running.
 var ErrStopped = errors.New("checkpoint service is not running")
@@ -92,7 +92,10 @@ type Service struct {
 	ctx     context.Context // nil before Start and after Stop
 	cancel  context.CancelFunc
 	every   []*tasks.Periodic
-	pending sync.WaitGroup // on-demand jobs
+	pending sync.WaitGroup // on-demand jobs and the run over the whole node
+	node    *NodeRun       // the newest one; nil before the first
+	// nodeState has no Running: NodeStatus asks node.
+	nodeState NodeStatus
 }
 
 // partition is one source with what happened to it.
@@ -140,15 +143,25 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("look at the checkpoints of partition %d: %w", p.src.ID(), err)
 		}
 	}
+	if err := s.o.Store.CleanNodes(); err != nil {
+		return fmt.Errorf("clean the checkpoints of the node: %w", err)
+	}
+	newest, err := s.o.Store.Node("")
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("look at the checkpoints of the node: %w", err)
+	}
 	s.mu.Lock()
 	if s.ctx != nil {
 		s.mu.Unlock()
 		return errors.New("checkpoint service is already running")
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if newest != nil {
+		s.nodeState.Last = nodeSummary(newest)
+	}
 	s.mu.Unlock()
 	for _, p := range s.order {
-		every, err := s.o.Runner.Every(tasks.Checkpoint, key(p.src.ID()), s.task(p, false))
+		every, err := s.o.Runner.Every(tasks.Checkpoint, key(p.src.ID()), s.task(p, false, nil))
 		if err != nil {
 			return errors.Join(fmt.Errorf("schedule checkpoints of partition %d: %w", p.src.ID(), err), s.Stop(context.Background()))
 		}
@@ -196,6 +209,11 @@ func (s *Service) CreateNow(partition uint32, full bool) (*tasks.Job, error) {
 	if p == nil {
 		return nil, fmt.Errorf("%w: %d", ErrUnknownPartition, partition)
 	}
+	return s.submit(p, s.task(p, full, nil))
+}
+
+// submit runs a task of p on demand.
+func (s *Service) submit(p *partition, task threadpool.Func) (*tasks.Job, error) {
 	s.mu.Lock()
 	ctx := s.ctx
 	if ctx != nil {
@@ -206,10 +224,10 @@ func (s *Service) CreateNow(partition uint32, full bool) (*tasks.Job, error) {
 	if ctx == nil {
 		return nil, ErrStopped
 	}
-	job, err := s.o.Runner.Submit(ctx, tasks.Checkpoint, key(partition), s.task(p, full))
+	job, err := s.o.Runner.Submit(ctx, tasks.Checkpoint, key(p.src.ID()), task)
 	if err != nil {
 		s.forget(p)
-		return nil, fmt.Errorf("checkpoint partition %d: %w", partition, err)
+		return nil, fmt.Errorf("checkpoint partition %d: %w", p.src.ID(), err)
 	}
 	go func() {
 		<-job.Done()
@@ -225,48 +243,6 @@ func (s *Service) forget(p *partition) {
 	s.pending.Done()
 }
 
-// Outcome is the result of one partition's part of CreateAll.
-type Outcome struct {
-	Partition uint32    `json:"partition"`
-	Manifest  *Manifest `json:"manifest,omitempty"` // the newest checkpoint after the run
-	Err       error     `json:"-"`
-	Problem   string    `json:"problem,omitempty"` // Err as text
-}
-
-// CreateAll makes a checkpoint of every partition, as many at once as the
-// code's spec allows, and waits for all of them. One partition's failure does not
-// stop the others; the error joins them.
-func (s *Service) CreateAll(ctx context.Context, full bool) ([]Outcome, error) {
-	outcomes := make([]Outcome, len(s.order))
-	jobs := make([]*tasks.Job, len(s.order))
-	for i, p := range s.order {
-		outcomes[i].Partition = p.src.ID()
-		jobs[i], outcomes[i].Err = s.CreateNow(p.src.ID(), full)
-	}
-	var errs []error
-	for i, job := range jobs {
-		o := &outcomes[i]
-		if job != nil {
-			select {
-			case <-job.Done():
-				o.Err = job.Err()
-			case <-ctx.Done():
-				job.Cancel()
-				<-job.Done()
-				o.Err = errors.Join(context.Cause(ctx), job.Err())
-			}
-		}
-		if o.Err == nil {
-			o.Manifest, o.Err = s.o.Store.Latest(o.Partition)
-		}
-		if o.Err != nil {
-			o.Problem = o.Err.Error()
-			errs = append(errs, fmt.Errorf("partition %d: %w", o.Partition, o.Err))
-		}
-	}
-	return outcomes, errors.Join(errs...)
-}
-
 // Trigger asks for the periodic run of a partition to happen now.
 func (s *Service) Trigger(partition uint32) {
 	s.mu.Lock()
@@ -276,8 +252,8 @@ func (s *Service) Trigger(partition uint32) {
 	}
 }
 
-// task is one run for p: copy, then prune.
-func (s *Service) task(p *partition, full bool) threadpool.Func {
+// task is one run for p: copy, then prune; with made, tell it instead of pruning.
+func (s *Service) task(p *partition, full bool, made func(*Manifest)) threadpool.Func {
 	return func(ctx context.Context, slot *threadpool.Turn) error {
 		if err := s.limit.enter(slot); err != nil {
 			return err
@@ -290,19 +266,40 @@ func (s *Service) task(p *partition, full bool) threadpool.Func {
 		m, err := s.o.Store.Create(ctx, turn, p.src, o)
 		s.end(p, m, err)
 		if errors.Is(err, ErrNothingApplied) {
-			return nil
+			return nil // nothing to copy is no failure, and made hears of no copy
 		}
 		if err != nil {
 			return err
 		}
-		s.o.Created(m)
-		removed, err := s.o.Store.Prune(ctx, turn, p.src.ID(), s.o.Retention, o.Now())
-		s.metrics.pruned.Add(float64(len(removed)))
-		if err != nil {
-			return fmt.Errorf("prune checkpoints of partition %d: %w", p.src.ID(), err)
+		if made != nil {
+			made(m)
 		}
-		return nil
+		s.o.Created(m)
+		if made != nil {
+			return nil
+		}
+		return s.prune(ctx, turn, p)
 	}
+}
+
+// prune applies the retention to p. A failure is no failure of the checkpoint
+// that was just made, which is not made again for it.
+func (s *Service) prune(ctx context.Context, turn Turn, p *partition) error {
+	id := p.src.ID()
+	s.mu.Lock()
+	run := s.node
+	s.mu.Unlock()
+	removed, err := s.o.Store.Prune(ctx, turn, id, s.o.Retention, s.o.Create.Now(), run.pinned(id)...)
+	s.metrics.pruned.Add(float64(len(removed)))
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.metrics.pruneFailures.Inc()
+	s.mu.Lock()
+	p.state.LastError = fmt.Sprintf("old checkpoints not removed: %v", err)
+	s.mu.Unlock()
+	s.o.Logger.Warn("old checkpoints not removed", "partition", id, "error", err)
+	return nil
 }
 
 func (s *Service) begin(p *partition) *Progress {

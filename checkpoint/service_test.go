@@ -58,9 +58,11 @@ func TestService(t *testing.T) {
 		t.Fatalf("unknown partition: %v", err)
 	}
 	for range 4 {
-		outcomes, err := s.CreateAll(ctx, true)
+		run, err := s.CreateNode(true)
 		must(t, err)
-		for i, o := range outcomes {
+		<-run.Done()
+		must(t, run.Err())
+		for i, o := range run.Outcomes() {
 			if o.Manifest.Decree != parts[i].applied {
 				t.Fatalf("outcome %+v", o)
 			}
@@ -90,7 +92,7 @@ func TestService(t *testing.T) {
 	}
 	families, err := reg.Gather()
 	must(t, err)
-	if len(families) != 9 {
+	if len(families) != 15 {
 		t.Fatalf("%d metric families", len(families))
 	}
 }
@@ -115,9 +117,23 @@ func TestOneFailureDoesNotStopOthers(t *testing.T) {
 	must(t, err)
 	must(t, s.Start(ctx))
 	defer s.Stop(ctx)
-	outcomes, err := s.CreateAll(ctx, false)
+	run, err := s.CreateNode(false)
+	must(t, err)
+	<-run.Done()
+	err = run.Err()
+	outcomes := run.Outcomes()
 	if !errors.Is(err, broken) || outcomes[0].Err != nil || !errors.Is(outcomes[1].Err, broken) || outcomes[2].Err != nil {
 		t.Fatalf("%v: %+v", err, outcomes)
+	}
+	var failed *PartitionError
+	if !errors.As(err, &failed) || failed.Partition != 1 || run.Manifest() != nil {
+		t.Fatalf("the error does not name the partition: %v", err)
+	}
+	if nodes, err := s.Store().Nodes(); err != nil || len(nodes) != 0 {
+		t.Fatalf("a node's checkpoint without partition 1: %+v, %v", nodes, err)
+	}
+	if st := s.NodeStatus(); st.Failures != 1 || st.LastError == "" || st.Last != nil || st.Running != nil {
+		t.Fatalf("status of the node %+v", st)
 	}
 	if st := s.Status()[1]; st.Failures == 0 || st.LastError == "" || st.Last != nil {
 		t.Fatalf("status %+v", st)

@@ -84,6 +84,10 @@ type metrics struct {
 	failures prometheus.Counter
 	bytes    prometheus.Counter
 	pruned   prometheus.Counter
+
+	pruneFailures prometheus.Counter
+	nodesDone     prometheus.Counter
+	nodesFailed   prometheus.Counter
 }
 
 func newMetrics(s *Service, reg prometheus.Registerer) *metrics {
@@ -97,9 +101,13 @@ func newMetrics(s *Service, reg prometheus.Registerer) *metrics {
 		failures: counter("failures_total", "Attempts to make a checkpoint that failed."),
 		bytes:    counter("bytes_total", "Bytes of checkpoint chunks written."),
 		pruned:   counter("pruned_total", "Checkpoints removed because the retention let them go."),
+
+		pruneFailures: counter("prune_failures_total", "Times that old checkpoints could not be removed."),
+		nodesDone:     counter("node_created_total", "Checkpoints of the whole node made."),
+		nodesFailed:   counter("node_failures_total", "Checkpoints of the whole node that failed for good."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.duration, m.done, m.failures, m.bytes, m.pruned, newCollector(s))
+		reg.MustRegister(m.duration, m.done, m.failures, m.bytes, m.pruned, m.pruneFailures, m.nodesDone, m.nodesFailed, newCollector(s))
 	}
 	return m
 }
@@ -111,6 +119,9 @@ type collector struct {
 	running *prometheus.Desc
 	waiting *prometheus.Desc
 	limit   *prometheus.Desc
+	nodeAge *prometheus.Desc
+	nodeOf  *prometheus.Desc
+	nodeIs  *prometheus.Desc
 }
 
 func newCollector(s *Service) *collector {
@@ -121,6 +132,12 @@ func newCollector(s *Service) *collector {
 		running: prometheus.NewDesc("replicanode_checkpoint_running", "Checkpoints being made.", nil, nil),
 		waiting: prometheus.NewDesc("replicanode_checkpoint_waiting", "Checkpoints that wait for the limit.", nil, nil),
 		limit:   prometheus.NewDesc("replicanode_checkpoint_limit", "How many checkpoints may be made at once now.", nil, nil),
+		nodeAge: prometheus.NewDesc("replicanode_checkpoint_node_last_success_age_seconds",
+			"Age of the newest complete checkpoint of the whole node; +Inf when there is none.", nil, nil),
+		nodeOf: prometheus.NewDesc("replicanode_checkpoint_node_partitions",
+			"Partitions of the node's checkpoint that is being made, by state; all 0 while none is.", []string{"state"}, nil),
+		nodeIs: prometheus.NewDesc("replicanode_checkpoint_node_progress_ratio",
+			"How much of the node's checkpoint is made, 0 to 1; 0 while none is being made.", nil, nil),
 	}
 }
 
@@ -130,6 +147,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.running
 	ch <- c.waiting
 	ch <- c.limit
+	ch <- c.nodeAge
+	ch <- c.nodeOf
+	ch <- c.nodeIs
 }
 
 // Collect implements prometheus.Collector.
@@ -146,4 +166,25 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, float64(running))
 	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
 	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(allowed))
+	c.collectNode(ch, now)
+}
+
+func (c *collector) collectNode(ch chan<- prometheus.Metric, now time.Time) {
+	st := c.s.NodeStatus()
+	age := math.Inf(1)
+	if st.Last != nil {
+		age = now.Sub(st.Last.Created).Seconds()
+	}
+	ch <- prometheus.MustNewConstMetric(c.nodeAge, prometheus.GaugeValue, age)
+	var run NodeRunStatus
+	if st.Running != nil {
+		run = *st.Running
+	}
+	for _, n := range []struct {
+		state string
+		n     int
+	}{{"done", run.Done}, {"failed", run.Failed}, {"open", run.Partitions - run.Done - run.Failed}} {
+		ch <- prometheus.MustNewConstMetric(c.nodeOf, prometheus.GaugeValue, float64(n.n), n.state)
+	}
+	ch <- prometheus.MustNewConstMetric(c.nodeIs, prometheus.GaugeValue, run.Progress)
 }

@@ -17,7 +17,7 @@ import (
 var (
 	ErrNotFound = errors.New("checkpoint not found")
 	ErrLastGood = errors.New("the last good checkpoint of a partition is never removed")
-	ErrNeeded   = errors.New("a later checkpoint builds on this one")
+	ErrNeeded   = errors.New("another checkpoint needs this one")
 	// ErrFormatVersion marks a checkpoint made by a version of this program that
 	// writes another format. It is not damage: nothing removes it by itself.
 	ErrFormatVersion = errors.New("format version is not supported")

@@ -1,0 +1,380 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	nodesDir       = "nodes"
+	nodeFileSuffix = ".json"
+	// nodeNameLayout sorts as time does. It has milliseconds, so that names differ.
+	nodeNameLayout = "20060102T150405.000Z"
+)
+
+// ErrIncomplete means that a node's checkpoint lacks a partition.
+var ErrIncomplete = errors.New("the node's checkpoint is not complete")
+
+// NodeManifest describes one checkpoint of a whole node: one checkpoint of each
+// of its partitions. It is written when all of them are there; as long as it is
+// kept, so are they.
+type NodeManifest struct {
+	FormatVersion int       `json:"format_version"`
+	ClusterID     uint64    `json:"cluster_id"` // cluster the data came from, 0 = unknown
+	Partitions    uint32    `json:"partitions"` // how many the keyspace is split into
+	Created       time.Time `json:"created"`    // when the first partition was begun, UTC
+	Finished      time.Time `json:"finished"`   // when the last one was done, UTC
+	Entries       uint64    `json:"entries"`    // of all parts
+	Bytes         int64     `json:"bytes"`      // of all parts' chunk files, ancestors not counted
+	Parts         []Part    `json:"parts"`      // one per partition, ascending
+
+	// Name identifies the checkpoint in its store and sorts by the time of Created.
+	Name string `json:"-"`
+	// CRC is the checksum of the manifest as it stands in its file.
+	CRC string `json:"-"`
+}
+
+// Part is one partition's part in a node's checkpoint.
+type Part struct {
+	Partition uint32 `json:"partition"`
+	// Decree is that of the partition's checkpoint; 0 for a partition to which
+	// nothing had been applied, which has none.
+	Decree uint64 `json:"decree"`
+	// ManifestCRC is the checksum of the checkpoint's manifest: exactly this copy is meant.
+	ManifestCRC string `json:"manifest_crc32c,omitempty"`
+	Entries     uint64 `json:"entries"`
+	Bytes       int64  `json:"bytes"`
+}
+
+// NodeInfo is one node's checkpoint as Nodes found it.
+type NodeInfo struct {
+	Name     string        `json:"name"`
+	Path     string        `json:"path"`
+	Manifest *NodeManifest `json:"manifest,omitempty"`
+	// Err says why the checkpoint cannot be used. Manifest is nil when that is the
+	// manifest's own fault.
+	Err error `json:"-"`
+	// Problem is Err as text.
+	Problem string `json:"problem,omitempty"`
+}
+
+// validate holds the manifest's parts against each other.
+func (m *NodeManifest) validate() error {
+	if m.Partitions == 0 || len(m.Parts) != int(m.Partitions) {
+		return fmt.Errorf("%w: %d parts of %d", ErrIncomplete, len(m.Parts), m.Partitions)
+	}
+	var entries uint64
+	var bytes int64
+	for i := range m.Parts {
+		p := &m.Parts[i]
+		if p.Partition != uint32(i) {
+			return fmt.Errorf("part %d is of partition %d", i, p.Partition)
+		}
+		if (p.Decree == 0) != (p.ManifestCRC == "") {
+			return fmt.Errorf("the part of partition %d has a decree or a checksum, not both", i)
+		}
+		entries += p.Entries
+		bytes += p.Bytes
+	}
+	if entries != m.Entries || bytes != m.Bytes {
+		return errors.New("totals differ from the sum of the parts")
+	}
+	return nil
+}
+
+// parseNodeManifest decodes and validates the bytes of a node manifest's file.
+func parseNodeManifest(path string, b []byte) (*NodeManifest, error) {
+	m := &NodeManifest{}
+	crc, err := parseFramed(path, b, m)
+	if err != nil {
+		return nil, err
+	}
+	m.CRC = crc
+	if m.FormatVersion != FormatVersion {
+		return nil, fmt.Errorf("manifest %s: %w: %d", path, ErrFormatVersion, m.FormatVersion)
+	}
+	if err := m.validate(); err != nil {
+		return nil, &CorruptError{Path: path, Reason: err.Error()}
+	}
+	return m, nil
+}
+
+func (s *Store) nodesDir() string { return s.fs.PathJoin(s.root, nodesDir) }
+
+func (s *Store) nodePath(name string) string {
+	return s.fs.PathJoin(s.nodesDir(), name+nodeFileSuffix)
+}
+
+// PutNode makes a checkpoint of the whole node of m, whose Name it chooses. It
+// appears whole or not at all; ErrIncomplete when a part is not usable.
+func (s *Store) PutNode(m *NodeManifest) error {
+	m.FormatVersion = FormatVersion
+	slices.SortFunc(m.Parts, func(a, b Part) int { return int(a.Partition) - int(b.Partition) })
+	m.Entries, m.Bytes = 0, 0
+	for _, p := range m.Parts {
+		m.Entries += p.Entries
+		m.Bytes += p.Bytes
+	}
+	if err := m.validate(); err != nil {
+		return fmt.Errorf("make the node's manifest: %w", err)
+	}
+	if err := s.checkParts(m); err != nil {
+		return err
+	}
+	b, crc, err := encodeFramed(m)
+	if err != nil {
+		return err
+	}
+	m.CRC = crc
+	if err := mkdirSynced(s.fs, s.nodesDir()); err != nil {
+		return err
+	}
+	for at := m.Created.UTC(); ; at = at.Add(time.Millisecond) {
+		m.Name = at.Format(nodeNameLayout)
+		if _, err := s.fs.Stat(s.nodePath(m.Name)); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("look for node manifest %s: %w", m.Name, err)
+		}
+	}
+	return s.writeNode(m.Name, b)
+}
+
+// writeNode gives a node's manifest its name when it is durable under another.
+func (s *Store) writeNode(name string, b []byte) (err error) {
+	temp := s.fs.PathJoin(s.nodesDir(), tempPrefix+name+nodeFileSuffix)
+	defer func() {
+		if err != nil {
+			// What cannot be removed now is removed by the next CleanNodes.
+			_ = s.fs.Remove(temp)
+		}
+	}()
+	f, err := s.fs.Create(temp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("make node manifest: %w", err)
+	}
+	_, err = f.Write(slices.Clone(b)) // a vfs.File may change what it is given
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write node manifest %s: %w", name, err)
+	}
+	if got, err := readSmallFile(s.fs, temp); err != nil {
+		return fmt.Errorf("read back node manifest: %w", err)
+	} else if !slices.Equal(got, b) {
+		return &CorruptError{Path: temp, Reason: "what was read differs from what was written"}
+	}
+	if err := s.fs.Rename(temp, s.nodePath(name)); err != nil {
+		return fmt.Errorf("give node manifest %s its name: %w", name, err)
+	}
+	return syncDir(s.fs, s.nodesDir())
+}
+
+// checkParts looks whether every part of m is there, with its whole chain.
+func (s *Store) checkParts(m *NodeManifest) error {
+	for _, p := range m.Parts {
+		if p.Decree == 0 {
+			continue
+		}
+		chain, err := s.chain(p.Partition, p.Decree)
+		var corrupt *CorruptError
+		switch {
+		case errors.Is(err, ErrNotFound), errors.As(err, &corrupt):
+			return fmt.Errorf("%w: partition %d at decree %d: %w", ErrIncomplete, p.Partition, p.Decree, err)
+		case err != nil:
+			return fmt.Errorf("look at partition %d at decree %d: %w", p.Partition, p.Decree, err)
+		}
+		if crc := chain[len(chain)-1].CRC; crc != p.ManifestCRC {
+			return fmt.Errorf("%w: the checkpoint of partition %d at decree %d has the manifest %s, not %s",
+				ErrIncomplete, p.Partition, p.Decree, crc, p.ManifestCRC)
+		}
+	}
+	return nil
+}
+
+// Nodes returns the checkpoints of the whole node, oldest first. One that is
+// damaged or lacks a part is listed with the reason.
+func (s *Store) Nodes() ([]NodeInfo, error) {
+	infos, err := s.nodeManifests()
+	if err != nil {
+		return nil, err
+	}
+	for i := range infos {
+		info := &infos[i]
+		if info.Err == nil {
+			info.Err = s.checkParts(info.Manifest)
+		}
+		if info.Err != nil {
+			info.Problem = info.Err.Error()
+		}
+	}
+	return infos, nil
+}
+
+// nodeManifests is Nodes without the look at the parts.
+func (s *Store) nodeManifests() ([]NodeInfo, error) {
+	names, err := s.list(s.nodesDir())
+	if err != nil {
+		return nil, err
+	}
+	sort.Strings(names)
+	var infos []NodeInfo
+	for _, file := range names {
+		name, ok := strings.CutSuffix(file, nodeFileSuffix)
+		if _, err := time.Parse(nodeNameLayout, name); !ok || err != nil {
+			continue
+		}
+		info := NodeInfo{Name: name, Path: s.nodePath(name)}
+		b, err := readSmallFile(s.fs, info.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err == nil {
+			info.Manifest, err = parseNodeManifest(info.Path, b)
+		}
+		if info.Err = err; err == nil {
+			info.Manifest.Name = name
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// Node returns the node's checkpoint of that name, or with "" the newest usable
+// one; ErrNotFound when there is none.
+func (s *Store) Node(name string) (*NodeManifest, error) {
+	infos, err := s.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	for i := len(infos) - 1; i >= 0; i-- {
+		switch info := &infos[i]; {
+		case name == info.Name:
+			return info.Manifest, info.Err
+		case name == "" && info.Err == nil:
+			return info.Manifest, nil
+		}
+	}
+	return nil, fmt.Errorf("checkpoint %q of the node: %w", name, ErrNotFound)
+}
+
+// CleanNodes removes what an interrupted PutNode left.
+func (s *Store) CleanNodes() error {
+	names, err := s.list(s.nodesDir())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, tempPrefix) {
+			continue
+		}
+		if err := s.fs.RemoveAll(s.fs.PathJoin(s.nodesDir(), name)); err != nil {
+			return fmt.Errorf("remove leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+// ObsoleteNodes returns those of infos (as Nodes returns them) that r lets go,
+// oldest first. The newest usable one always stays; one that is damaged or lacks
+// a part goes as soon as a newer usable one exists.
+func (r Retention) ObsoleteNodes(infos []NodeInfo, now time.Time) []NodeInfo {
+	usable, newestUsable := 0, -1
+	stay := make([]bool, len(infos))
+	for i := len(infos) - 1; i >= 0; i-- {
+		if infos[i].Err != nil {
+			// Not readable just now, or not by this version, is no damage.
+			stay[i] = !infos[i].damaged()
+			continue
+		}
+		if usable++; usable == 1 {
+			newestUsable = i
+		}
+		stay[i] = usable <= max(1, r.KeepLast) || now.Sub(infos[i].Manifest.Created) < r.KeepFor
+	}
+	var obsolete []NodeInfo
+	for i := range max(0, newestUsable) {
+		if !stay[i] {
+			obsolete = append(obsolete, infos[i])
+		}
+	}
+	return obsolete
+}
+
+func (i *NodeInfo) damaged() bool {
+	var corrupt *CorruptError
+	return errors.As(i.Err, &corrupt) || errors.Is(i.Err, ErrIncomplete)
+}
+
+// PruneNodes removes the node's obsolete checkpoints and returns their names.
+// Their parts stay until each partition is pruned.
+func (s *Store) PruneNodes(r Retention, now time.Time) ([]string, error) {
+	r.EnsureDefaults()
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if err := s.CleanNodes(); err != nil {
+		return nil, err
+	}
+	infos, err := s.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	for _, info := range r.ObsoleteNodes(infos, now) {
+		if err := s.fs.Remove(info.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("remove node manifest %s: %w", info.Name, err)
+		}
+		removed = append(removed, info.Name)
+	}
+	if len(removed) > 0 {
+		return removed, syncDir(s.fs, s.nodesDir())
+	}
+	return removed, nil
+}
+
+// needed returns the decrees of a partition that the node's checkpoints need. A
+// manifest that cannot be read may need any: that is an error. A damaged one
+// can never be restored and needs none.
+func (s *Store) needed(partition uint32) (map[uint64]bool, error) {
+	infos, err := s.nodeManifests()
+	if err != nil {
+		return nil, err
+	}
+	decrees := make(map[uint64]bool)
+	for _, info := range infos {
+		switch {
+		case info.Err != nil && !info.damaged():
+			return nil, fmt.Errorf("what the node's checkpoint %s needs is not known: %w", info.Name, info.Err)
+		case info.Err == nil && partition < info.Manifest.Partitions:
+			decrees[info.Manifest.Parts[partition].Decree] = true
+		}
+	}
+	return decrees, nil
+}
+
+// readSmallFile reads a manifest's file.
+func readSmallFile(fsys vfs.FS, path string) ([]byte, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open manifest: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxManifestBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w", path, err)
+	}
+	if len(b) > maxManifestBytes {
+		return nil, &CorruptError{Path: path, Reason: "manifest too large"}
+	}
+	return b, nil
+}
