@@ -218,7 +218,7 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
-		Limit:     checkpoint.LimitOptions{Max: n.opts.CheckpointParallel, Healthy: n.healthy},
+		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: n.healthy},
 		Retention: checkpoint.Retention{KeepLast: n.opts.CheckpointKeep},
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}

@@ -94,6 +94,9 @@ type Options struct {
 	CheckpointKeep int
 	// CheckpointParallel bounds the checkpoints made at once. Default 8.
 	CheckpointParallel int
+	// CheckpointParallelMin is how many checkpoints are made at once even when clients wait or disks are short, 1 to
+	// CheckpointParallel. Default 1; equal to CheckpointParallel, their number does not follow the load.
+	CheckpointParallelMin int
 	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
 	DropGrace time.Duration
 	// GCRate is how many bytes a second are deleted while there is little to delete and much space. Default 32 MiB.
@@ -144,6 +147,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.CheckpointPeriod, time.Hour)
 	setDefault(&o.CheckpointKeep, 2)
 	setDefault(&o.CheckpointParallel, 8)
+	setDefault(&o.CheckpointParallelMin, 1)
 	setDefault(&o.GCRate, 32<<20)
 	setDefault(&o.DropGrace, 24*time.Hour)
 	setDefault(&o.SegmentBytes, 16<<20)
@@ -176,6 +180,7 @@ func (o *Options) Validate() error {
 		inRange("dup-tail-bytes", o.DupTailBytes, -1, 1<<32),
 		inRange("checkpoint-keep", int64(o.CheckpointKeep), 1, 10_000),
 		inRange("checkpoint-parallel", int64(o.CheckpointParallel), 1, 1024),
+		inRange("checkpoint-parallel-min", int64(o.CheckpointParallelMin), 1, int64(o.CheckpointParallel)),
 		inRange("gc-rate", o.GCRate, 64<<10, 1<<40),
 		inRange("segment-bytes", o.SegmentBytes, 1<<20, 1<<30),
 		inRange("memtable-bytes", o.MemtableBytes, 8<<20, 1<<30),

@@ -21,8 +21,8 @@ type Policy struct {
 	// Load and Maintenance are the levels of load_private_log and of all maintenance codes.
 	Load        string `json:"load"`
 	Maintenance string `json:"maintenance"`
-	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit and the number of checkpoints under way; without them a
-	// pool knows strict priority, first in first out within one, and nothing else.
+	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit and the number of checkpoints under way, which follows
+	// the load; without them a pool knows strict priority, first in first out within one, and nothing else.
 	Guards bool `json:"guards"`
 }
 
@@ -35,6 +35,9 @@ func Policies() []Policy {
 		{Name: "common", Meaning: "log shipping above maintenance, guarded: replicanode", Storm: true, Load: "common", Maintenance: "low", Guards: true},
 	}
 }
+
+// unbounded is more checkpoints at once than there are partitions.
+const unbounded = "1024"
 
 // maintenanceCodes returns the codes that a policy's Maintenance level is for.
 func maintenanceCodes() []tasks.Code {
@@ -67,7 +70,8 @@ func (p Policy) args(workers int) []string {
 	}
 	if !p.Guards {
 		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", "off",
-			"--task", string(tasks.Checkpoint)+".max_started=0")
+			"--task", string(tasks.Checkpoint)+".max_started=0",
+			"--checkpoint-parallel", unbounded, "--checkpoint-parallel-min", unbounded)
 	}
 	return args
 }
