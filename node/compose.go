@@ -101,6 +101,9 @@ func (n *Node) startPool(ctx context.Context) error {
 	return n.startService(ctx, "task runner", n.tasks)
 }
 
+// logBallastBytes are kept in reserve by each private log, so that it can be released when the disk is full.
+const logBallastBytes = 64 << 10
+
 // openReplicas opens every partition on the long pool, replays its log, and waits for its leader.
 func (n *Node) openReplicas(ctx context.Context) error {
 	n.syncer = plog.NewSyncer(plog.SyncerOptions{Workers: n.opts.Storage.SyncWorkers})
@@ -111,7 +114,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	n.phases.progress(0, int(id.Partitions))
 	var err error
 	o := n.opts.replicaOptions(id, n.syncer)
-	o.Log.Metrics = plog.NewMetrics(n.registry)
+	o.Log.Metrics, o.Log.BallastBytes = plog.NewMetrics(n.registry), logBallastBytes
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
 	o.EnsureDefaults()

@@ -12,6 +12,9 @@ import (
 	"replicanode/replica/mutation"
 )
 
+// confRoom is more than a membership takes in the database.
+const confRoom = 4 << 10
+
 // applier gathers committed entries and writes them to the database in one go.
 type applier struct {
 	// queued are committed and not yet applied.
@@ -42,7 +45,12 @@ func (p *Partition) applyQueued(ev *evaluator) {
 	if len(a.queued) == 0 {
 		return
 	}
-	if err := p.applyAll(ev); err != nil {
+	err := p.applyAll(ev)
+	if outOfSpace(err) {
+		p.postpone(ev, err)
+		return
+	}
+	if err != nil {
 		p.fail(fmt.Errorf("apply after decree %d: %w", p.Applied(), err))
 	}
 	clear(a.queued)
@@ -60,13 +68,48 @@ func (p *Partition) applyAll(ev *evaluator) error {
 		}
 	}
 	last := a.steps[len(a.steps)-1].entry
-	if err := p.write(ev, last); err != nil {
+	room := a.room()
+	if err := p.mem.reserve(room); err != nil {
 		return err
+	}
+	err := p.write(ev, last)
+	p.mem.done(room)
+	if err != nil {
+		// Part of it may be in the database, which only a replay can tell.
+		return fmt.Errorf("write to the database: %v", err)
 	}
 	ev.state.moveTo(last.GetIndex())
 	p.applied.Store(last.GetIndex())
 	p.settle(ev, last)
 	return nil
+}
+
+// postpone forgets what was prepared of the batch, which has no room in the database; it stays queued.
+func (p *Partition) postpone(ev *evaluator, cause error) {
+	a := &ev.applier
+	ev.dropForeign()
+	clear(a.steps)
+	a.steps, a.matched = a.steps[:0], 0
+	p.outOfRoom(ev, cause)
+}
+
+// room bounds what the batch takes in the database.
+func (a *applier) room() int64 {
+	n := int64(entryRoom + len(appliedKey) + appliedRecordBytes)
+	for i := range a.steps {
+		if a.steps[i].effects == nil {
+			continue
+		}
+		for _, e := range a.steps[i].effects.list {
+			if !e.superseded {
+				n += int64(len(e.key)+len(e.val)) + entryRoom
+			}
+		}
+	}
+	for i := range a.queued {
+		n += int64(len(a.queued[i].confs)) * confRoom
+	}
+	return n
 }
 
 // prepare finds or makes the effects of one committed entry.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -386,8 +387,10 @@ func TestDecreeSplitOverMemtablesIsReplayedWhole(t *testing.T) {
 			must(t, tx.Put([]byte(key(i)), value, 0))
 		}
 	})
-	if n.Partition(0).Durable() != n.Partition(0).Applied() {
-		t.Fatalf("durable %d, applied %d: the decree is not split", n.Partition(0).Durable(), n.Partition(0).Applied())
+	for deadline := time.Now().Add(20 * time.Second); n.Partition(0).Durable() != n.Partition(0).Applied(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("durable %d, applied %d: the decree is not split", n.Partition(0).Durable(), n.Partition(0).Applied())
+		}
 	}
 	o.Dir = crashImage(t, o.Dir)
 	crashed := startNode(t, o)

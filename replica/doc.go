@@ -19,9 +19,19 @@
 // it could have read is applied.
 //
 // When the leader or its term changes, the overlay is dropped: commands in flight finish with ErrResultUnknown, those
-// still queued with a NotLeaderError. A panic in Execute undoes that command alone. A full disk of the log refuses
-// writes with ErrNoSpace until there is space, and one that is too slow with ErrBacklog; commands that were already
-// proposed then finish with ErrResultUnknown, because they may still take effect. A failed sync, a corrupt log or a failing database stops the partition (Err); the others go on.
+// still queued with a NotLeaderError. A panic in Execute undoes that command alone. A full disk refuses
+// writes with a NoSpaceError until there is space, and one that is too slow with ErrBacklog; commands that were already
+// proposed then finish with ErrResultUnknown, because they may still take effect. A failed sync, a corrupt log or a failing
+// database stops the partition (Err); the others go on.
+//
+// # A full disk
+//
+// Writes are refused at three marks. Below Options.ReserveBytes of free space, asked for at most ten times a second, clients'
+// writes are; below the half of it those of other clusters too. And whatever is free, before commands are evaluated and before a
+// batch is applied, room for it is reserved: badger writes to sparse memory-mapped files, and one whose blocks cannot be had would
+// kill the process. So the files behind its memtables are created and given blocks ahead of what is written (memFiles), its tables
+// get theirs before they are mapped (package mapped), and its list of tables has spare room. What was committed and has no room
+// waits and is applied when there is some.
 //
 // # Invariants
 //

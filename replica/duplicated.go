@@ -12,13 +12,17 @@ import (
 // ApplyDuplicated proposes a batch of a remote cluster. done is called exactly once, maybe before ApplyDuplicated
 // returns: with the source decree up to which everything is applied here and durable, or with an error (GapError,
 // ClockSkewError, TooLargeError, mutation.ErrFormat, and those of Propose). b is not kept. What of the batch is already
-// applied is skipped. RefuseWrites does not hold it back. ctx is only looked at before the batch is proposed.
+// applied is skipped. RefuseWrites does not hold it back, and a disk that fills up holds it back later than clients. ctx is only looked at before the batch is proposed.
 func (p *Partition) ApplyDuplicated(ctx context.Context, b mutation.Batch, done func(confirmed uint64, err error)) {
 	if err := ctx.Err(); err != nil {
 		done(0, err)
 		return
 	}
 	if err := p.checkBatch(&b); err != nil {
+		done(0, err)
+		return
+	}
+	if err := p.h.space.admitDuplicated(); err != nil {
 		done(0, err)
 		return
 	}

@@ -16,8 +16,7 @@ var (
 	// partition failed or was stopped, or the private log takes nothing for now (ErrNoSpace, ErrBacklog). The write may
 	// still take effect.
 	ErrResultUnknown = errors.New("result unknown: the write was proposed, but the partition lost its leader, was stopped or ran out of disk before the write was known to be committed; it may still take effect")
-	// ErrNoSpace refuses a write because the disk of the private log is full. Nothing of it takes effect. Reads go on;
-	// writes resume by themselves once there is space.
+	// ErrNoSpace is wrapped by a NoSpaceError.
 	ErrNoSpace = errors.New("no space left on the data disk: writes are refused")
 	// ErrBacklog refuses a write because too much waits for the disk of the private log, which is slower than what is
 	// written. Nothing of it takes effect. Reads go on; writes resume by themselves once the disk has caught up.
@@ -40,6 +39,24 @@ func (e *NotLeaderError) Error() string {
 	}
 	return fmt.Sprintf("not the leader of this partition; node %d is", e.Leader)
 }
+
+// NoSpaceError refuses a write because the disk of the partitions is full, or nearly so. Nothing of it takes effect. Reads go on;
+// writes resume by themselves once there is space.
+type NoSpaceError struct {
+	// Path is the folder of the partitions, FreeBytes what was free when its disk was last asked.
+	Path      string
+	FreeBytes int64
+	// ResumeBytes is the free space at which writes resume at the latest.
+	ResumeBytes int64
+}
+
+func (e *NoSpaceError) Error() string {
+	return fmt.Sprintf("no space left on the data disk: %d bytes are free on the disk of %s, writes are refused until %d are",
+		e.FreeBytes, e.Path, e.ResumeBytes)
+}
+
+// Is makes errors.Is(err, ErrNoSpace) true.
+func (e *NoSpaceError) Is(target error) bool { return target == ErrNoSpace }
 
 // FailedError refuses work on a partition that has stopped for good in this process.
 type FailedError struct {

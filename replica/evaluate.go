@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime/debug"
+	"time"
 
 	"replicanode/replica/mutation"
 )
@@ -43,11 +44,18 @@ type evaluator struct {
 	seq   uint64
 
 	applier applier
+
+	// logStalled and noRoom are why writes are refused for now: by the log, and for lack of space for the database.
+	logStalled, noRoom error
+	roomTimer          *time.Timer
 }
 
 // evaluate turns queued commands into mutations as long as there is room in flight.
 func (p *Partition) evaluate(ev *evaluator) {
-	for ev.next < len(ev.work) && len(ev.inflight) < p.o.InFlight && ev.term != 0 {
+	if ev.next < len(ev.work) && ev.term != 0 && ev.noRoom == nil {
+		p.checkRoom(ev)
+	}
+	for ev.next < len(ev.work) && len(ev.inflight) < p.o.InFlight && ev.term != 0 && ev.noRoom == nil {
 		if own, ok := ev.work[ev.next].(ownMutation); ok {
 			ev.next++
 			p.proposeOwn(ev, own)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Host hosts all partitions of a node.
@@ -18,6 +19,7 @@ type Host struct {
 	partitions []*Partition
 	metrics    *hostMetrics
 	refusal    atomic.Pointer[error]
+	space      *space
 
 	ctx    context.Context // ends when Stop is called
 	cancel context.CancelFunc
@@ -48,6 +50,7 @@ func NewHost(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{o: o, wake: make(chan struct{}, 1), loopDone: make(chan struct{}), stopDone: make(chan struct{})}
+	h.space = newSpace(&h.o)
 	h.metrics = newHostMetrics(h)
 	for id := range o.Partitions {
 		h.partitions = append(h.partitions, newPartition(h, id))
@@ -74,13 +77,28 @@ func (h *Host) Start(ctx context.Context) error {
 	go h.loop()
 	for _, p := range h.partitions {
 		h.openers.Go(func() {
-			err := h.o.Runner.Run(h.ctx, fmt.Sprintf("partition %d", p.id), p.open)
-			if err != nil {
+			if err := h.open(p); err != nil {
 				p.fail(err)
 			}
 		})
 	}
 	return nil
+}
+
+// open opens a partition, and tries again as long as the disk is full. Nothing waits on the Runner meanwhile.
+func (h *Host) open(p *Partition) error {
+	for {
+		err := h.o.Runner.Run(h.ctx, fmt.Sprintf("partition %d", p.id), p.open)
+		if err == nil || !outOfSpace(err) || !p.reopen(h.space.explain(ErrNoSpace)) {
+			return err
+		}
+		p.log.Warn("partition waits for disk space to open", "error", err)
+		select {
+		case <-h.ctx.Done():
+			return err
+		case <-time.After(openRetry):
+		}
+	}
 }
 
 // WaitReady waits until every partition serves, follows a leader elsewhere, or has failed, and returns the failures

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // run is the partition's goroutine: it evaluates commands and applies the log until the partition fails or stops.
@@ -20,6 +21,7 @@ func (p *Partition) run(ev *evaluator) {
 		if events, ok = p.next(ev, events[:0]); !ok {
 			return
 		}
+		p.retryRoom(ev)
 		// Evaluating first lets the log sync the next mutation while the previous one is being applied.
 		p.evaluate(ev)
 		for i := range events {
@@ -36,11 +38,11 @@ func (p *Partition) next(ev *evaluator, empty []partitionEvent) ([]partitionEven
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
-		canEvaluate := len(ev.inflight) < p.o.InFlight && ev.term != 0
+		canEvaluate := len(ev.inflight) < p.o.InFlight && ev.term != 0 && ev.noRoom == nil
 		switch {
 		case p.quit:
 			return empty, false
-		case len(p.events) > 0, canEvaluate && (len(p.queue) > 0 || ev.next < len(ev.work)):
+		case len(p.events) > 0, p.retry, canEvaluate && (len(p.queue) > 0 || ev.next < len(ev.work)):
 			events := p.events
 			p.events = empty
 			if len(ev.work) == 0 {
@@ -72,7 +74,8 @@ func (p *Partition) handle(ev *evaluator, e *partitionEvent) {
 			p.refused(ev, e.seq, e.err)
 		}
 	case eventStalled:
-		p.stalled(ev, e.err)
+		ev.logStalled = e.err
+		p.stalled(ev)
 	}
 }
 
@@ -113,9 +116,66 @@ func (p *Partition) becomeServing(ev *evaluator) {
 	p.log.Info("partition serves", "term", ev.term, "applied", p.Applied())
 }
 
-// stalled refuses writes while the log takes none, those that wait included. What is proposed stays so and takes effect
-// when the log goes on, so its commands end with a result that is not known.
-func (p *Partition) stalled(ev *evaluator, err error) {
+// outOfRoom refuses writes until there is room for more in the database.
+func (p *Partition) outOfRoom(ev *evaluator, cause error) {
+	if ev.noRoom == nil {
+		p.log.Warn("no disk space for the database, writes are refused", "error", cause)
+		ev.noRoom = p.h.space.explain(ErrNoSpace)
+		p.stalled(ev)
+	}
+	if ev.roomTimer == nil {
+		ev.roomTimer = time.AfterFunc(spaceRetry, p.askRetry)
+		return
+	}
+	ev.roomTimer.Reset(spaceRetry)
+}
+
+func (p *Partition) askRetry() {
+	p.mu.Lock()
+	p.retry, p.idle = true, false
+	p.mu.Unlock()
+	p.wake.Signal()
+}
+
+// retryRoom looks, when it is time, whether there is room again.
+func (p *Partition) retryRoom(ev *evaluator) {
+	p.mu.Lock()
+	retry := p.retry
+	p.retry = false
+	p.mu.Unlock()
+	if !retry || ev.noRoom == nil {
+		return
+	}
+	if !p.checkRoom(ev) {
+		return
+	}
+	p.log.Info("disk space for the database again, writes are accepted")
+	ev.noRoom = nil
+	p.stalled(ev)
+}
+
+// checkRoom is whether there is room for more in the database.
+func (p *Partition) checkRoom(ev *evaluator) bool {
+	err := p.mem.check(p.headroom())
+	switch {
+	case outOfSpace(err):
+		p.outOfRoom(ev, err)
+	case err != nil:
+		p.fail(fmt.Errorf("reserve space for the database: %w", err))
+	}
+	return err == nil
+}
+
+// headroom is what the database must have room for before more is evaluated: what can be in flight then, unless it is very large.
+func (p *Partition) headroom() int64 { return int64((p.o.InFlight + 1) * p.o.BatchBytes) }
+
+// stalled refuses writes while the log or the database takes none, those that wait included. What is proposed stays so and takes
+// effect later, so its commands end with a result that is not known.
+func (p *Partition) stalled(ev *evaluator) {
+	err := ev.logStalled
+	if err == nil {
+		err = ev.noRoom
+	}
 	p.mu.Lock()
 	p.refuse = err
 	var waiting []Command
@@ -161,5 +221,8 @@ func (p *Partition) endRun(ev *evaluator) {
 	p.finishAll(waiting, refusal)
 	if ev.state.txn != nil {
 		ev.state.txn.Discard()
+	}
+	if ev.roomTimer != nil {
+		ev.roomTimer.Stop()
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"replicanode/plog"
+	"replicanode/replica/mapped"
 )
 
 // PartitionDir is the folder of a partition below Options.Dir. Its sub-folders are LogDir and DBDir.
@@ -35,38 +36,49 @@ func (p *Partition) open(ctx context.Context) error {
 		p.mu.Unlock()
 		return ErrStopped
 	}
-	p.phase = phaseOpening
+	p.phase, p.refuse = phaseOpening, nil
 	p.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	dir := filepath.Join(p.o.Dir, PartitionDir(p.id))
-	db, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
+	db, mem, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
 	if err != nil {
 		return fmt.Errorf("open database of partition %d: %w", p.id, err)
 	}
 	log, err := p.openLog(filepath.Join(dir, LogDir))
 	if err != nil {
-		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), db.Close())
+		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), closeDB(db, mem))
 	}
 	r, err := p.recoverState(db, log)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), db.Close(), log.Close())
+		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), closeDB(db, mem), log.Close())
 	}
 	p.durable.mu.Lock()
 	p.durable.db, p.durable.dir, p.durable.decree = db, filepath.Join(dir, DBDir), r.durable
 	p.durable.mu.Unlock()
 	p.mu.Lock()
-	p.plog, p.db, p.group, p.confirmed, p.phase = log, db, r.group, r.confirmed, phaseOpen
+	p.plog, p.db, p.mem, p.group, p.confirmed, p.phase = log, db, mem, r.group, r.confirmed, phaseOpen
 	p.announce()
 	p.mu.Unlock()
 	p.log.Info("partition opened", "durable", r.durable, "replay_to", log.LastIndex())
 	go p.run(r.ev)
 	p.h.post(hostEvent{kind: hostOpened, g: r.group})
 	return nil
+}
+
+// reopen lets a partition that could not be opened be opened again; false when it is being stopped.
+func (p *Partition) reopen(reason error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != phaseOpening || p.draining {
+		return false
+	}
+	p.phase, p.refuse = phaseWaiting, reason
+	return true
 }
 
 // recovered is what opening finds and makes of it.
@@ -220,23 +232,24 @@ func newRawNode(c *raft.Config) (rn *raft.RawNode, err error) {
 }
 
 // openDB opens a partition's database at what its synced tables hold.
-func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, error) {
+func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, *memFiles, error) {
+	mapped.Install()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The files behind the memtables are not synced, so after a crash they may hold any part of what the log replays
 	// anyway. Without them, recovery is the same after every kind of crash.
 	stale, err := filepath.Glob(filepath.Join(dir, "*.mem"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, name := range stale {
 		if err := os.Remove(name); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	bo := badger.DefaultOptions(dir).
-		WithLogger(badgerLogger{log}).
+		WithLogger(&badgerLogger{log: log}).
 		WithSyncWrites(false).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
@@ -244,31 +257,26 @@ func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, error) {
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(o.IndexCacheBytes).
 		WithMemTableSize(o.MemTableBytes).
-		WithNumMemtables(3).
+		WithNumMemtables(maxUnflushed).
 		WithNumCompactors(2).
 		WithValueThreshold(1 << 20).
 		WithValueLogFileSize(4 << 20).
 		WithCompactL0OnClose(false)
-	return badger.OpenManaged(bo)
-}
-
-// badgerLogger gives badger's prose to slog.
-type badgerLogger struct{ log *slog.Logger }
-
-func (l badgerLogger) Errorf(format string, v ...any) {
-	l.log.Error("badger", "message", fmt.Sprintf(format, v...))
-}
-
-func (l badgerLogger) Warningf(format string, v ...any) {
-	l.log.Warn("badger", "message", fmt.Sprintf(format, v...))
-}
-
-func (l badgerLogger) Infof(format string, v ...any) { l.Debugf(format, v...) }
-
-func (l badgerLogger) Debugf(format string, v ...any) {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.log.Debug("badger", "message", fmt.Sprintf(format, v...))
+	db, err := badger.OpenManaged(bo)
+	if err != nil {
+		return nil, nil, err
 	}
+	mem, err := openMemFiles(dir, o.MemTableBytes)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, mem, nil
+}
+
+func closeDB(db *badger.DB, mem *memFiles) error {
+	err := db.Close()
+	mem.close()
+	return err
 }
 
 // close closes the database and the log; the goroutines that use them have ended.
@@ -280,7 +288,7 @@ func (p *Partition) close() error {
 	p.durable.db = nil
 	p.durable.mu.Unlock()
 	p.mu.Lock()
-	db, log := p.db, p.plog
+	db, mem, log := p.db, p.mem, p.plog
 	p.db, p.plog = nil, nil
 	if p.phase != phaseFailed {
 		p.phase = phaseStopped
@@ -290,5 +298,5 @@ func (p *Partition) close() error {
 	if db == nil {
 		return nil
 	}
-	return errors.Join(db.Close(), log.Close())
+	return errors.Join(closeDB(db, mem), log.Close())
 }

@@ -72,6 +72,11 @@ type Options struct {
 	// IndexCacheBytes bounds the table indexes a partition keeps in memory; 0 (default) keeps all of them.
 	IndexCacheBytes int64
 
+	// ReserveBytes of the disk are left to what was accepted already, to tables and logs: with less, writes of clients are refused, and
+	// with less than half of it those of other clusters. Default: a memtable for each partition, at least 64 MiB, but at most a
+	// fiftieth of the disk.
+	ReserveBytes int64
+
 	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. A remote that
 	// was away for longer may bring back what was deleted here meanwhile.
 	TombstoneTTL time.Duration
@@ -174,6 +179,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("replica: ElectionTicks %d must exceed HeartbeatTicks %d", o.ElectionTicks, o.HeartbeatTicks)
 	case o.MemTableBytes < minMemTableBytes:
 		return fmt.Errorf("replica: MemTableBytes %d is below %d", o.MemTableBytes, minMemTableBytes)
+	case o.ReserveBytes < 0:
+		return fmt.Errorf("replica: ReserveBytes %d is negative", o.ReserveBytes)
 	}
 	return errors.Join(
 		inRange("MaxKeyBytes", o.MaxKeyBytes, maxKeyBytes),

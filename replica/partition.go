@@ -76,6 +76,7 @@ type Partition struct {
 	// without mu.
 	plog  *plog.Log
 	db    *badger.DB
+	mem   *memFiles
 	group *group
 	clock mutation.Clock
 
@@ -101,6 +102,7 @@ type Partition struct {
 	draining bool // no new commands; the goroutine ends when nothing is in flight
 	quit     bool // the goroutine ends at once
 	idle     bool // the goroutine waits
+	retry    bool // a goroutine that is out of space is to try again
 	changed  chan struct{}
 	readers  readers
 	subs     subscriptions
@@ -159,10 +161,13 @@ func (p *Partition) Log() *plog.Log {
 }
 
 // Propose queues a command. After an error the command's methods are not called. The errors are ErrBusy, ErrNotReady,
-// ErrStopped, ErrNoSpace, ErrBacklog, a NotLeaderError, a FailedError, or what RefuseWrites was given.
+// ErrStopped, a NoSpaceError, ErrBacklog, a NotLeaderError, a FailedError, or what RefuseWrites was given.
 func (p *Partition) Propose(c Command) error {
 	if refusal := p.h.refusal.Load(); refusal != nil {
 		return *refusal
+	}
+	if err := p.h.space.admitClients(); err != nil {
+		return err
 	}
 	return p.enqueue(c)
 }

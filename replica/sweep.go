@@ -146,6 +146,14 @@ func (p *Partition) removeRecords(decree uint64, dbKeys [][]byte) error {
 	if len(dbKeys) == 0 {
 		return nil
 	}
+	room := int64(0)
+	for _, k := range dbKeys {
+		room += int64(len(k)) + entryRoom
+	}
+	if err := p.mem.reserve(room); err != nil {
+		return err
+	}
+	defer p.mem.done(room)
 	wb := p.db.NewManagedWriteBatch()
 	defer wb.Cancel()
 	for _, k := range dbKeys {
