@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -220,7 +222,7 @@ func TestPermanentRefusals(t *testing.T) {
 		h.startReceiverWith(o)
 		h.startSource()
 		s := h.awaitStatus(name, func(s PipelineStatus) bool { return s.State == StateRefused })
-		if !strings.Contains(s.LastError, name) || s.RetryAt.Before(time.Now().Add(10*time.Second)) {
+		if !strings.Contains(s.LastError, name) || s.RetryAt.Before(time.Now().Add(2*time.Second)) || s.RetryAt.After(time.Now().Add(DefaultRefusedRetry)) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
@@ -526,4 +528,120 @@ func TestBatchReadBeforeARewindIsDropped(t *testing.T) {
 	if !p.hand(b, 10, 1) || p.readTo() != 20 {
 		t.Fatal("a batch that follows was not taken")
 	}
+}
+
+// recordingHandler keeps the messages at or above a level.
+type recordingHandler struct {
+	slog.Handler
+	least slog.Level
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *recordingHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= r.least
+}
+func (r *recordingHandler) WithAttrs([]slog.Attr) slog.Handler { return r }
+func (r *recordingHandler) Handle(_ context.Context, record slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	line := record.Message
+	record.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	r.lines = append(r.lines, line)
+	return nil
+}
+
+func (r *recordingHandler) count(part string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, line := range r.lines {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPauseOutlivesARestart(t *testing.T) {
+	var kept []string
+	failure := errors.New("no space")
+	var fails bool
+	save := func(remotes []string) error {
+		if fails {
+			return failure
+		}
+		kept = remotes
+		return nil
+	}
+	h := newHarness(t, 1, Options{SavePaused: save})
+	h.startReceiver()
+	h.startSource()
+	h.must(h.source.Pause("backup"))
+	if len(kept) != 1 || kept[0] != "backup" {
+		t.Fatalf("kept %v", kept)
+	}
+	h.stopSource()
+	h.o.Paused = kept
+	h.startSource()
+	h.partitions[0].write(10, 100)
+	h.awaitStatus("still paused", func(s PipelineStatus) bool { return s.State == StatePaused && s.Lag.Decrees == 10 })
+	fails = true
+	if err := h.source.Resume("backup"); !errors.Is(err, failure) {
+		t.Fatalf("resume that cannot be remembered: %v", err)
+	}
+	h.awaitStatus("still paused", func(s PipelineStatus) bool { return s.State == StatePaused })
+	fails = false
+	h.must(h.source.Resume("backup"))
+	h.targets[0].mustEqual(t, h.partitions[0])
+	if len(kept) != 0 {
+		t.Fatalf("kept %v after resume", kept)
+	}
+}
+
+// Whoever has mended what made the remote refuse need not wait; and once all is well, the failure is not shown any more.
+func TestResumeTriesAtOnceAndRecoveryClearsTheError(t *testing.T) {
+	h := newHarness(t, 1, Options{RefusedRetry: time.Hour})
+	h.startReceiverWith(ReceiverOptions{ClusterID: clusterB, PartitionCount: 7})
+	h.startSource()
+	h.partitions[0].write(10, 100)
+	s := h.awaitStatus("refused", func(s PipelineStatus) bool { return s.State == StateRefused })
+	if !strings.Contains(s.LastError, "the source has 1, the remote 7") {
+		t.Errorf("error: %s", s.LastError)
+	}
+	h.stopReceiver()
+	h.startReceiver()
+	h.must(h.source.Resume("backup"))
+	h.targets[0].mustEqual(t, h.partitions[0])
+	h.awaitStatus("no error", func(s PipelineStatus) bool {
+		return s.State == StateShipping && s.LastError == "" && s.LastErrorAt.IsZero() && s.Failures > 0
+	})
+	// The same without anything left to ship.
+	h.stopReceiver()
+	h.awaitStatus("an error", func(s PipelineStatus) bool { return s.LastError != "" })
+	h.startReceiver()
+	h.awaitStatus("no error", func(s PipelineStatus) bool { return s.State == StateShipping && s.LastError == "" })
+}
+
+// A remote that is away is one piece of news, however many partitions miss it.
+func TestOneWarningPerRemote(t *testing.T) {
+	source, receiver := &recordingHandler{least: slog.LevelWarn}, new(recordingHandler)
+	h := newHarness(t, 8, Options{RefusedRetry: time.Hour, Logger: slog.New(source)})
+	h.startReceiverWith(ReceiverOptions{ClusterID: clusterB, PartitionCount: 9, Logger: slog.New(receiver)})
+	h.startSource()
+	for h.failures() < 8 {
+		h.awaitStatus("refused", func(s PipelineStatus) bool { return s.State == StateRefused })
+	}
+	if n := source.count("interrupted"); n != 1 {
+		t.Errorf("%d warnings for one remote that refuses", n)
+	}
+	if n := receiver.count("refused cluster=10 partition="); n != 8 {
+		t.Errorf("%d lines name who was refused", n)
+	}
+}
+
+func (h *harness) failures() (n uint64) {
+	for _, s := range h.source.Status() {
+		n += s.Failures
+	}
+	return n
 }

@@ -62,6 +62,7 @@ func (p *pipeline) acknowledge(confirmed uint64) error {
 		p.confirmed = confirmed
 		p.progress = true
 		p.floor.Store(confirmed)
+		p.recover()
 	}
 	done := 0
 	for done < len(p.inflight) && p.inflight[done].last <= confirmed {
@@ -164,8 +165,14 @@ func (p *pipeline) fromTail() (b *batch, behind bool) {
 		return b, false
 	}
 	p.idle = true
+	if len(p.inflight) == 0 {
+		p.recover()
+	}
 	return nil, false
 }
+
+// recover forgets the last failure: the remote has confirmed more since, or there is nothing that it lacks. The caller holds mu.
+func (p *pipeline) recover() { p.lastError, p.errorAt = nil, time.Time{} }
 
 // readTo is the last decree that is sent, queued or needs no sending. The caller holds mu.
 func (p *pipeline) readTo() uint64 {

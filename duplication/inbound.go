@@ -71,12 +71,12 @@ func (in *inbound) greet() *refusal {
 	case <-in.r.ctx.Done():
 		return in.r.explain(errReceiverStopped)
 	}
+	in.origin = origin{cluster: hello.GetClusterId(), partition: hello.GetPartition()}
 	target, progress, refused := in.r.admit(hello)
 	if refused != nil {
 		return refused
 	}
 	in.target, in.greeted, in.confirmed = target, progress, progress
-	in.origin = origin{cluster: hello.GetClusterId(), partition: hello.GetPartition()}
 	in.r.install(in)
 	ack := &peerpb.HelloAck{ClusterId: in.r.o.ClusterID, Confirmed: progress}
 	if err := in.stream.Send(&peerpb.DuplicateResponse{Message: &peerpb.DuplicateResponse_HelloAck{HelloAck: ack}}); err != nil {
@@ -92,7 +92,7 @@ func (in *inbound) greet() *refusal {
 func (in *inbound) refuse(refused *refusal) error {
 	in.r.metrics.refused(refused.reason)
 	in.r.o.Logger.Info("duplication stream refused", "cluster", in.origin.cluster, "partition", in.origin.partition,
-		"reason", refused.reason.String(), "detail", refused.detail)
+		"reason", reasonLabel(refused.reason), "detail", refused.detail)
 	return in.stream.Send(refused.response())
 }
 

@@ -3,7 +3,6 @@ package duplication
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -108,9 +107,9 @@ func newReceiverMetrics(r prometheus.Registerer) (*receiverMetrics, error) {
 	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "replicanode_duplication_received_refusals_total", Help: "Streams from other clusters refused, by reason.",
 	}, []string{"reason"})
-	for value, name := range peerpb.RefusalReason_name {
-		label := strings.ToLower(strings.TrimPrefix(name, "REFUSAL_REASON_"))
-		m.refusals[peerpb.RefusalReason(value)] = refusals.WithLabelValues(label)
+	for value := range peerpb.RefusalReason_name {
+		reason := peerpb.RefusalReason(value)
+		m.refusals[reason] = refusals.WithLabelValues(reasonLabel(reason))
 	}
 	if r == nil {
 		return m, nil

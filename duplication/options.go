@@ -31,7 +31,7 @@ const (
 	DefaultAckTimeout     = 30 * time.Second
 	DefaultRetryMin       = 100 * time.Millisecond
 	DefaultRetryMax       = 5 * time.Second
-	DefaultRefusedRetry   = time.Minute
+	DefaultRefusedRetry   = 10 * time.Second
 	DefaultSkipDecrees    = 4096
 	DefaultSkipBytes      = 4 << 20
 )
@@ -90,6 +90,10 @@ type Options struct {
 	PartitionCount uint32
 	// Remotes are where to ship to; none is fine. Names must differ.
 	Remotes []Remote
+	// Paused names remotes that were paused before and still are. SavePaused, if not nil, is given their names before one is
+	// paused or resumed, and must keep them for the next start; when it fails, nothing is paused or resumed.
+	Paused     []string
+	SavePaused func(remotes []string) error
 	// Network and Jobs are required when there are remotes.
 	Network Network
 	Jobs    Jobs
@@ -118,7 +122,8 @@ type Options struct {
 	// and 5 s.
 	RetryMin time.Duration
 	RetryMax time.Duration
-	// RefusedRetry is about how long a pipeline waits after a refusal that will not go away by itself. Default 1 min.
+	// RefusedRetry is how long, at most, a pipeline waits after a refusal that will not go away by itself; the wait is random
+	// between half of it and all. Default 10 s.
 	RefusedRetry time.Duration
 	// SkipDecrees and SkipBytes say how much that is not to be shipped may follow the last shipped mutation before the remote is
 	// told to pass over it. Defaults 4096 and 4 MiB.

@@ -235,7 +235,7 @@ func (p *pipeline) pause(ctx context.Context, err error) {
 		return
 	}
 	state, delay := p.judge(err)
-	p.logger.Warn("duplication interrupted", "state", state.String(), "error", err, "retry_in", delay)
+	p.logger.Log(ctx, p.source.level(p.remote.Name, state, err, delay), "duplication interrupted", "state", state.String(), "error", err, "retry_in", delay)
 	p.mu.Lock()
 	p.failures++
 	p.lastError, p.errorAt = err, time.Now()
@@ -276,7 +276,7 @@ func (p *pipeline) judge(err error) (State, time.Duration) {
 		p.attempt++
 	}
 	p.instant = false
-	slowly := time.Duration(float64(p.o.RefusedRetry) * (0.5 + rand.Float64()))
+	slowly := time.Duration(float64(p.o.RefusedRetry) * (1 - rand.Float64()/2))
 	switch {
 	case errors.Is(err, errLogCollected):
 		return StateLogCollected, slowly
@@ -320,10 +320,11 @@ func (p *pipeline) kick() {
 	}
 }
 
-// setPaused pauses or resumes.
+// setPaused pauses or resumes. Resuming ends any wait for the next attempt.
 func (p *pipeline) setPaused(paused bool) {
 	p.mu.Lock()
 	p.paused = paused
+	p.kicked = !paused
 	if paused && p.interrupt != nil {
 		p.interrupt(errPaused)
 	}

@@ -115,7 +115,7 @@ type origin struct {
 	partition uint32
 }
 
-var errReceiverStopped = errors.New("the node is stopping")
+var errReceiverStopped = errors.New("the remote node is stopping")
 
 // NewReceiver checks the options.
 func NewReceiver(o ReceiverOptions) (*Receiver, error) {
@@ -171,7 +171,7 @@ func (r *Receiver) enter() *refusal {
 		return refuse(peerpb.RefusalReason_REFUSAL_REASON_UNAVAILABLE, "%v", errReceiverStopped)
 	}
 	if r.streams >= r.o.MaxStreams {
-		return refuse(peerpb.RefusalReason_REFUSAL_REASON_BUSY, "%d streams are open", r.streams)
+		return refuse(peerpb.RefusalReason_REFUSAL_REASON_BUSY, "the remote has %d streams open", r.streams)
 	}
 	r.streams++
 	r.work.Add(1)
@@ -193,15 +193,15 @@ func (r *Receiver) admit(hello *peerpb.Hello) (Target, uint64, *refusal) {
 	case hello.GetClusterId() == 0:
 		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "no cluster id")
 	case hello.GetClusterId() == r.o.ClusterID:
-		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER, "both are cluster %d", r.o.ClusterID)
+		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER, "source and remote are both cluster %d", r.o.ClusterID)
 	case hello.GetPartitions() != r.o.PartitionCount:
-		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER, "%d there, %d here", hello.GetPartitions(), r.o.PartitionCount)
+		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER, "the source has %d, the remote %d", hello.GetPartitions(), r.o.PartitionCount)
 	case hello.GetPartition() >= r.o.PartitionCount:
 		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_INVALID, "partition %d of %d", hello.GetPartition(), r.o.PartitionCount)
 	}
 	target := r.o.Target(hello.GetPartition())
 	if target == nil {
-		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_NOT_LEADER, "partition %d is not on this node", hello.GetPartition())
+		return nil, 0, refuse(peerpb.RefusalReason_REFUSAL_REASON_NOT_LEADER, "partition %d is not on the remote node", hello.GetPartition())
 	}
 	if leader, isSelf := target.Leader(); !isSelf {
 		return nil, 0, r.notLeader(leader)

@@ -23,7 +23,7 @@ func refuse(reason peerpb.RefusalReason, format string, args ...any) *refusal {
 }
 
 // Error implements error.
-func (f *refusal) Error() string { return f.reason.String() + ": " + f.detail }
+func (f *refusal) Error() string { return reasonLabel(f.reason) + ": " + f.detail }
 
 func (f *refusal) response() *peerpb.DuplicateResponse {
 	message := &peerpb.Refusal{Reason: f.reason, Detail: f.detail, LeaderAddress: f.leader, Confirmed: f.confirmed}

@@ -4,7 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
+
+	"replicanode/peer/peerpb"
 )
 
 // ErrStarted is returned by Start when the source has been started before.
@@ -17,7 +23,12 @@ type Source struct {
 	all     []*pipeline // by partition, then by remote as given
 	buffers sync.Pool
 
+	// pausing is held while a remote is paused or resumed; paused are those that are.
+	pausing sync.Mutex
+	paused  map[string]bool
+
 	mu      sync.Mutex
+	warned  map[failureKind]time.Time // until when further failures of a kind are not worth a warning
 	started bool
 	stopped bool
 	cancel  context.CancelFunc
@@ -30,12 +41,19 @@ func New(o Options) (*Source, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Source{o: o, feeds: make(map[uint32]*feed), done: make(chan struct{})}
+	s := &Source{
+		o: o, feeds: make(map[uint32]*feed), done: make(chan struct{}), paused: make(map[string]bool), warned: make(map[failureKind]time.Time),
+	}
+	for _, remote := range o.Paused {
+		s.paused[remote] = true
+	}
 	s.buffers.New = func() any { return new(buffers) }
 	for _, partition := range o.Partitions {
 		f := newFeed(partition, &s.o)
 		for _, remote := range o.Remotes {
-			f.pipelines = append(f.pipelines, newPipeline(s, f, remote))
+			p := newPipeline(s, f, remote)
+			p.paused = s.paused[remote.Name]
+			f.pipelines = append(f.pipelines, p)
 		}
 		s.feeds[partition.ID()] = f
 		s.all = append(s.all, f.pipelines...)
@@ -124,12 +142,17 @@ func (s *Source) reachable(by *pipeline) {
 // Pause ends the streams to a remote and keeps them closed until Resume. The log is kept for it meanwhile.
 func (s *Source) Pause(remote string) error { return s.setPaused(remote, true) }
 
-// Resume continues a remote that was paused.
+// Resume continues a remote that was paused. Its pipelines try at once, whatever they were waiting for, paused or not.
 func (s *Source) Resume(remote string) error { return s.setPaused(remote, false) }
 
 func (s *Source) setPaused(remote string, paused bool) error {
 	if !s.hasRemote(remote) {
 		return fmt.Errorf("%w: %q", ErrUnknownRemote, remote)
+	}
+	s.pausing.Lock()
+	defer s.pausing.Unlock()
+	if err := s.savePaused(remote, paused); err != nil {
+		return err
 	}
 	s.o.Logger.Info("duplication paused or resumed", "remote", remote, "paused", paused)
 	for _, p := range s.all {
@@ -138,6 +161,47 @@ func (s *Source) setPaused(remote string, paused bool) error {
 		}
 	}
 	return nil
+}
+
+// savePaused remembers which remotes are paused. The caller holds pausing.
+func (s *Source) savePaused(remote string, paused bool) error {
+	after := maps.Clone(s.paused)
+	if paused {
+		after[remote] = true
+	} else {
+		delete(after, remote)
+	}
+	if s.o.SavePaused != nil && !maps.Equal(s.paused, after) {
+		if err := s.o.SavePaused(slices.Sorted(maps.Keys(after))); err != nil {
+			return fmt.Errorf("remember that remote %q is paused or not: %w", remote, err)
+		}
+	}
+	s.paused = after
+	return nil
+}
+
+// failureKind is what a failure of one partition usually has in common with those of the others.
+type failureKind struct {
+	remote string
+	state  State
+	reason peerpb.RefusalReason
+}
+
+// level is how loud a failure is to be logged. All partitions meet the same one at about the same time, so only the first of a
+// kind warns until it is tried again.
+func (s *Source) level(remote string, state State, err error, delay time.Duration) slog.Level {
+	kind := failureKind{remote: remote, state: state}
+	if refusal := (*refusalError)(nil); errors.As(err, &refusal) {
+		kind.reason = refusal.reason
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Before(s.warned[kind]) {
+		return slog.LevelDebug
+	}
+	s.warned[kind] = now.Add(max(delay, s.o.RetryMax))
+	return slog.LevelWarn
 }
 
 func (s *Source) hasRemote(name string) bool {

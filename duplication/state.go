@@ -3,6 +3,7 @@ package duplication
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"replicanode/peer/peerpb"
@@ -172,7 +173,12 @@ func (e *refusalError) Error() string {
 	case peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE:
 		return "refused, the remote cannot take this: " + e.detail
 	}
-	return fmt.Sprintf("refused (%s): %s", e.reason, e.detail)
+	return fmt.Sprintf("refused (%s): %s", reasonLabel(e.reason), e.detail)
+}
+
+// reasonLabel is a reason's name without the prefix that protobuf wants.
+func reasonLabel(reason peerpb.RefusalReason) string {
+	return strings.ToLower(strings.TrimPrefix(reason.String(), "REFUSAL_REASON_"))
 }
 
 // permanent says whether waiting alone will not make the remote accept.

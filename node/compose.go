@@ -146,7 +146,12 @@ func (n *Node) startDuplication(ctx context.Context) error {
 	}
 	n.onClose("peer client", n.client.Close)
 	id := n.folder.Identity
+	paused, err := n.folder.readPaused()
+	if err != nil {
+		return err
+	}
 	o := duplication.Options{
+		Paused: paused, SavePaused: n.folder.savePaused,
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions, Remotes: n.opts.DuplicateTo, Network: n.client, Jobs: n.tasks,
 		TailBytes: int(n.opts.DupTailBytes), BatchBytes: int(n.opts.DupBatchBytes), WindowBytes: int(n.opts.DupWindowBytes),
 		MaxTailBytes: int(n.opts.Dup.TailTotalBytes), WindowBatches: n.opts.Dup.WindowBatches, ReadAheadBytes: int(n.opts.Dup.ReadAheadBytes),
