@@ -30,10 +30,21 @@ func (s replicaSource) Term(decree uint64) (uint64, error) {
 // RestoreReplica restores a partition into partitionsDir (DATA/partitions) so
 // that a node started on it serves exactly the checkpoint's state: the database,
 // and an empty private log that starts after the checkpoint's decree and term.
-// o.DBName, o.DBOptions and o.Finish are set by it.
+// The replica must run in another cluster than the one the checkpoint is of:
+// its mutations after the decree are others. To that cluster it may be a remote
+// that has everything up to the decree; what that cluster's remotes confirmed
+// is not restored. o.DBName, o.DBOptions, o.Edit and o.Finish are set by it.
 func (s *Store) RestoreReplica(ctx context.Context, turn Turn, partition uint32, decree uint64, partitionsDir string, o RestoreOptions) (RestoredState, error) {
-	o.DBName, o.DBOptions, o.Finish = "db", replicaDBOptions, finishReplica
+	o.DBName, o.DBOptions, o.Edit, o.Finish = "db", replicaDBOptions, newIdentity, finishReplica
 	return s.Restore(ctx, turn, partition, decree, filepath.Join(partitionsDir, fmt.Sprintf("%04d", partition)), o)
+}
+
+// newIdentity prepares the database for another cluster.
+func newIdentity(state RestoredState) Edit {
+	return Edit{
+		Drop: replica.DroppedOnRestore,
+		Put:  replica.RestoredRecords(state.ClusterID, state.Partition, state.Decree),
+	}
 }
 
 // replicaDBOptions write tables as the replica's own database does.

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/ristretto/v2/z"
+
+	"replicanode/replica"
 )
 
 // Errors of Restore.
@@ -40,12 +43,24 @@ type RestoreOptions struct {
 	// DBOptions gives the options with which the database is written; default:
 	// badger's, without a log, with values below 1 MiB beside their keys.
 	DBOptions func(dir string) badger.Options
+	// Edit says what the database is to hold other than the checkpoint does; may
+	// be nil.
+	Edit func(state RestoredState) Edit
 	// Finish completes the replica's folder, for instance with an empty log that
 	// starts after the decree. The folder still has a temporary name; its files
 	// are synced afterwards. May be nil.
 	Finish func(replicaDir string, state RestoredState) error
 	// Progress counts restored entries and raw bytes; may be nil.
 	Progress *Progress
+}
+
+// Edit changes what is restored.
+type Edit struct {
+	// Drop says which keys are left out; nil drops none.
+	Drop func(key []byte) bool
+	// Put are written at the checkpoint's decree, in ascending order of their
+	// keys, in place of the checkpoint's own entries of these keys.
+	Put []replica.Record
 }
 
 // EnsureDefaults fills in the defaults.
@@ -121,7 +136,11 @@ func restoreInto(work string, r *Reader, state *RestoredState, o *RestoreOptions
 	if err != nil {
 		return fmt.Errorf("make database: %w", err)
 	}
-	err = load(db, r, state, o.Progress)
+	entries := &editedEntries{r: r, decree: state.Decree}
+	if o.Edit != nil {
+		entries.edit = o.Edit(*state)
+	}
+	err = load(db, entries, state, o.Progress)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -134,8 +153,60 @@ func restoreInto(work string, r *Reader, state *RestoredState, o *RestoreOptions
 	return nil
 }
 
+// editedEntries are a checkpoint's entries with an Edit made to them.
+type editedEntries struct {
+	r      *Reader
+	edit   Edit
+	decree uint64
+	next   *Entry // of the checkpoint, not returned yet
+	ended  bool
+}
+
+// Next returns the next entry, valid until the call after; io.EOF at the end.
+func (e *editedEntries) Next() (*Entry, error) {
+	if err := e.fetch(); err != nil {
+		return nil, err
+	}
+	if len(e.edit.Put) > 0 {
+		put := e.edit.Put[0]
+		order := -1
+		if e.next != nil {
+			order = bytes.Compare(put.Key, e.next.Key)
+		}
+		if order <= 0 {
+			if order == 0 {
+				e.next = nil
+			}
+			e.edit.Put = e.edit.Put[1:]
+			return &Entry{Kind: Put, Version: e.decree, Key: put.Key, Value: put.Value}, nil
+		}
+	}
+	next := e.next
+	e.next = nil
+	if next == nil {
+		return nil, io.EOF
+	}
+	return next, nil
+}
+
+// fetch reads the checkpoint's next entry that stays, unless it is there already.
+func (e *editedEntries) fetch() error {
+	for e.next == nil && !e.ended {
+		entry, err := e.r.Next()
+		switch {
+		case err == io.EOF:
+			e.ended = true
+		case err != nil:
+			return err
+		case e.edit.Drop == nil || !e.edit.Drop(entry.Key):
+			e.next = entry
+		}
+	}
+	return nil
+}
+
 // load writes the entries straight into sorted tables, each with its version.
-func load(db *badger.DB, r *Reader, state *RestoredState, progress *Progress) (err error) {
+func load(db *badger.DB, r *editedEntries, state *RestoredState, progress *Progress) (err error) {
 	sw := db.NewStreamWriter()
 	if err := sw.Prepare(); err != nil {
 		return fmt.Errorf("prepare database: %w", err)

@@ -21,6 +21,10 @@
 // after very many of them, so that the remote's progress, and with it log collection, moves on, but two clusters that duplicate to
 // each other do not keep each other busy.
 //
+// What a cluster received from others, or restored from a checkpoint, it does not ship. A greeting says so: the decree of that
+// checkpoint (base) and up to where the data holds what other clusters wrote. A receiver that knows nothing of the source takes
+// its stream only when it has all that already, and then lets it begin after its base.
+//
 // # Invariants
 //
 //   - What the remote says it has is the truth. Any failure ends the stream, and the next one starts from the remote's answer, so

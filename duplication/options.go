@@ -50,6 +50,8 @@ type Partition interface {
 	Log() *plog.Log
 	// Subscribe makes the partition report what it applies from now on. After cancel has returned there are no more calls.
 	Subscribe(s replica.Subscriber) (cancel func())
+	// Baseline is what the partition's data rests on beside the mutations that are shipped.
+	Baseline() (replica.Baseline, error)
 	// RecordConfirmed remembers, replicated, what a remote has; Confirmed returns what was last remembered.
 	RecordConfirmed(remote string, decree uint64) error
 	Confirmed(remote string) (decree uint64, ok bool)

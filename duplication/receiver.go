@@ -28,6 +28,8 @@ const (
 type Target interface {
 	// Leader says which node leads the partition, and whether it is this one; only the leader receives.
 	Leader() (id uint64, isSelf bool)
+	// Applied is the highest decree whose effect can be read here.
+	Applied() uint64
 	// ApplyDuplicated proposes a batch. Calls take effect in their order. done is called once, with the source decree up to which
 	// everything is durable here, or with why the batch was not applied; it does not block.
 	ApplyDuplicated(ctx context.Context, b mutation.Batch, done func(confirmed uint64, err error))
@@ -209,6 +211,12 @@ func (r *Receiver) admit(hello *peerpb.Hello) (Target, uint64, *refusal) {
 	progress, err := target.DuplicationProgress(hello.GetClusterId(), hello.GetPartition())
 	if err != nil {
 		return nil, 0, r.explain(err)
+	}
+	if progress == 0 {
+		var refused *refusal
+		if progress, refused = r.meet(target, hello); refused != nil {
+			return nil, 0, refused
+		}
 	}
 	return target, progress, nil
 }

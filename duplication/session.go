@@ -60,12 +60,15 @@ func (p *pipeline) ship(parent context.Context) error {
 
 // open greets the remote and returns what it has.
 func (s *session) open(ctx context.Context, address string) (uint64, error) {
+	hello, err := s.p.greeting()
+	if err != nil {
+		return 0, err
+	}
 	stream, err := s.p.o.Network.Duplicate(ctx, address)
 	if err != nil {
 		return 0, err
 	}
 	s.stream = stream
-	hello := &peerpb.Hello{ClusterId: s.p.o.ClusterID, Partition: s.p.feed.partition.ID(), Partitions: s.p.o.PartitionCount}
 	// A failed Send means that the stream has ended; Recv says why.
 	if err := stream.Send(&peerpb.DuplicateRequest{Message: &peerpb.DuplicateRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("greet %s: %w", address, err)

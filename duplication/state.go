@@ -172,6 +172,9 @@ func (e *refusalError) Error() string {
 		return "refused, same cluster: " + e.detail
 	case peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE:
 		return "refused, the remote cannot take this: " + e.detail
+	case peerpb.RefusalReason_REFUSAL_REASON_BASELINE:
+		return "refused, the remote lacks what this cluster holds and does not ship (restore a checkpoint of this cluster there, " +
+			"or let it catch up with the other cluster first): " + e.detail
 	}
 	return fmt.Sprintf("refused (%s): %s", reasonLabel(e.reason), e.detail)
 }
@@ -187,7 +190,7 @@ func permanent(err error) bool {
 	if errors.As(err, &refusal) {
 		switch refusal.reason {
 		case peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER, peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER,
-			peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE:
+			peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, peerpb.RefusalReason_REFUSAL_REASON_BASELINE:
 			return true
 		}
 		return false

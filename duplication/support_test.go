@@ -47,6 +47,7 @@ type testPartition struct {
 	follower   bool
 	confirmed  map[string]uint64
 	records    int
+	baseline   replica.Baseline
 	// own is what a remote must end up with: this cluster's user mutations in order.
 	own []mutation.SourceMutation
 }
@@ -112,6 +113,12 @@ func (p *testPartition) Confirmed(remote string) (uint64, bool) {
 	defer p.mu.Unlock()
 	decree, ok := p.confirmed[remote]
 	return decree, ok
+}
+
+func (p *testPartition) Baseline() (replica.Baseline, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.baseline, nil
 }
 
 // append writes entries with the given data, waits until they are durable, and applies them.
@@ -183,6 +190,8 @@ type testTarget struct {
 	hold     bool
 	held     []func()
 	progress uint64
+	others   map[uint64]uint64 // progress of other clusters than the source
+	applied  uint64
 	got      []mutation.SourceMutation
 	batches  int
 	empty    int
@@ -200,10 +209,19 @@ func (t *testTarget) Leader() (uint64, bool) {
 	return 2, !t.follower
 }
 
-func (t *testTarget) DuplicationProgress(uint64, uint32) (uint64, error) {
+func (t *testTarget) DuplicationProgress(cluster uint64, _ uint32) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if cluster != clusterA {
+		return t.others[cluster], nil
+	}
 	return t.progress, nil
+}
+
+func (t *testTarget) Applied() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.applied
 }
 
 func (t *testTarget) ApplyDuplicated(_ context.Context, b mutation.Batch, done func(uint64, error)) {

@@ -89,7 +89,9 @@ func verifyOne(ctx context.Context, store *checkpoint.Store, v *CheckpointVerifi
 }
 
 // RestoreCheckpoints makes the new data folder to from the newest usable checkpoints in dataDir, of one partition or (nil) of all
-// that have one. The identity is written last: a folder whose restoring was interrupted is not taken for a node's.
+// that have one. The folder is a cluster of its own, with a fresh id: what it writes from now on is not what the cluster that the
+// checkpoints are of writes. To that cluster it is a remote that has everything up to the checkpoints. The identity is written last:
+// a folder whose restoring was interrupted is not taken for a node's.
 func RestoreCheckpoints(ctx context.Context, dataDir, to string, partition *uint32) ([]checkpoint.RestoredState, error) {
 	id, err := ReadIdentity(dataDir)
 	if err != nil {
@@ -118,7 +120,7 @@ func RestoreCheckpoints(ctx context.Context, dataDir, to string, partition *uint
 		states = append(states, state)
 	}
 	folder := &Folder{Path: to}
-	id.ClusterID = states[0].ClusterID
+	id.ClusterID = 0
 	if err := folder.initialize(id); err != nil {
 		return states, err
 	}

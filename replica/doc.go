@@ -67,6 +67,7 @@
 //	'f' hash48(key) len(key)(2) key generation(12) hash48(field)(6) field    a field of a hash
 //	'f' hash48(key) len(key)(2) key generation(12) number(4)                 a chunk of a long string
 //	's' 'a'                                                                  1(1) term(8) timestamp(8): the last batch
+//	's' 'b'                                                                  decree(8) of the checkpoint it was restored from
 //	's' 'c'                                                                  Raft's ConfState, protobuf
 //	's' 'd' cluster(8) partition(4)                                          progress of a remote source, decree(8)
 //	's' 'r' name                                                             confirmed by a remote, decree(8)

@@ -91,6 +91,7 @@ func splitChildKey(dbKey []byte) (key []byte, g generation, prefix, rest []byte,
 // System keys.
 const (
 	sysApplied   = 'a' // -> appliedRecord, written with every applied batch at its last decree
+	sysBase      = 'b' // -> decree(8): that of the checkpoint which the partition was restored from
 	sysConf      = 'c' // -> raftpb.ConfState, written by membership changes
 	sysProgress  = 'd' // cluster(8) partition(4) -> decree(8): what is applied of a remote cluster's partition
 	sysConfirmed = 'r' // name of a remote -> decree(8): what that remote has confirmed
@@ -98,6 +99,7 @@ const (
 
 var (
 	appliedKey = []byte{tableSystem, sysApplied}
+	baseKey    = []byte{tableSystem, sysBase}
 	confKey    = []byte{tableSystem, sysConf}
 )
 

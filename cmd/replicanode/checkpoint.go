@@ -45,7 +45,7 @@ func checkpointCommand() *cli.Command {
 			},
 			{
 				Name:  "restore",
-				Usage: "make a new data folder from the newest checkpoints of another; it can be run at once",
+				Usage: "make a new data folder, a cluster of its own, from the newest checkpoints of another; it can be run at once",
 				Flags: []cli.Flag{
 					dataDirFlag(),
 					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty", Required: true},
@@ -203,5 +203,13 @@ func checkpointRestore(c *cli.Context) error {
 	for _, s := range states {
 		fmt.Fprintf(c.App.Writer, "partition %d restored at decree %d, %d entries\n", s.Partition, s.Decree, s.Entries)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	id, err := node.ReadIdentity(c.String("to"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "%s is cluster %d; to cluster %d it can be a remote that has all of the above\n", c.String("to"), id.ClusterID, states[0].ClusterID)
+	return nil
 }

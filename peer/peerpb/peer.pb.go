@@ -99,21 +99,24 @@ const (
 	RefusalReason_REFUSAL_REASON_SUPERSEDED RefusalReason = 8
 	// The batch cannot be applied here, now or later: too large, stamped in the future, or of an unknown format.
 	RefusalReason_REFUSAL_REASON_UNACCEPTABLE RefusalReason = 9
+	// The source's data rests on mutations of other clusters, which are not here.
+	RefusalReason_REFUSAL_REASON_BASELINE RefusalReason = 10
 )
 
 // Enum value maps for RefusalReason.
 var (
 	RefusalReason_name = map[int32]string{
-		0: "REFUSAL_REASON_UNSPECIFIED",
-		1: "REFUSAL_REASON_NOT_LEADER",
-		2: "REFUSAL_REASON_PARTITIONS_DIFFER",
-		3: "REFUSAL_REASON_SAME_CLUSTER",
-		4: "REFUSAL_REASON_GAP",
-		5: "REFUSAL_REASON_BUSY",
-		6: "REFUSAL_REASON_UNAVAILABLE",
-		7: "REFUSAL_REASON_INVALID",
-		8: "REFUSAL_REASON_SUPERSEDED",
-		9: "REFUSAL_REASON_UNACCEPTABLE",
+		0:  "REFUSAL_REASON_UNSPECIFIED",
+		1:  "REFUSAL_REASON_NOT_LEADER",
+		2:  "REFUSAL_REASON_PARTITIONS_DIFFER",
+		3:  "REFUSAL_REASON_SAME_CLUSTER",
+		4:  "REFUSAL_REASON_GAP",
+		5:  "REFUSAL_REASON_BUSY",
+		6:  "REFUSAL_REASON_UNAVAILABLE",
+		7:  "REFUSAL_REASON_INVALID",
+		8:  "REFUSAL_REASON_SUPERSEDED",
+		9:  "REFUSAL_REASON_UNACCEPTABLE",
+		10: "REFUSAL_REASON_BASELINE",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":       0,
@@ -126,6 +129,7 @@ var (
 		"REFUSAL_REASON_INVALID":           7,
 		"REFUSAL_REASON_SUPERSEDED":        8,
 		"REFUSAL_REASON_UNACCEPTABLE":      9,
+		"REFUSAL_REASON_BASELINE":          10,
 	}
 )
 
@@ -450,8 +454,15 @@ type Hello struct {
 	// The cluster whose mutations follow.
 	ClusterId uint64 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// The partition, and how many partitions the source has: both sides must have the same number, or keys would move.
-	Partition     uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
-	Partitions    uint32 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Partition  uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Partitions uint32 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// What the source's data rests on beside the mutations that it ships. It matters to a receiver that knows nothing of the
+	// source's cluster yet.
+	//
+	// The source was restored from a checkpoint at this decree: its own mutations come after it. 0: they begin with decree 1.
+	Base uint64 `protobuf:"varint,4,opt,name=base,proto3" json:"base,omitempty"`
+	// The other clusters whose mutations are part of the source's data, and up to which decree. They are not shipped.
+	Held          []*Held `protobuf:"bytes,5,rep,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +518,73 @@ func (x *Hello) GetPartitions() uint32 {
 	return 0
 }
 
+func (x *Hello) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Hello) GetHeld() []*Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// Held says that the mutations of a cluster are there up to a decree.
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     uint64                 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Decree        uint64                 `protobuf:"varint,2,opt,name=decree,proto3" json:"decree,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Held) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *Held) GetDecree() uint64 {
+	if x != nil {
+		return x.Decree
+	}
+	return 0
+}
+
 // HelloAck accepts a stream.
 type HelloAck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -520,7 +598,7 @@ type HelloAck struct {
 
 func (x *HelloAck) Reset() {
 	*x = HelloAck{}
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +610,7 @@ func (x *HelloAck) String() string {
 func (*HelloAck) ProtoMessage() {}
 
 func (x *HelloAck) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[5]
+	mi := &file_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +623,7 @@ func (x *HelloAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloAck.ProtoReflect.Descriptor instead.
 func (*HelloAck) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{5}
+	return file_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HelloAck) GetClusterId() uint64 {
@@ -577,7 +655,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +667,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +680,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Batch) GetPrev() uint64 {
@@ -643,7 +721,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +733,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +746,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetConfirmed() uint64 {
@@ -694,7 +772,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +784,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +797,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Refusal) GetReason() RefusalReason {
@@ -773,14 +851,20 @@ const file_peer_proto_rawDesc = "" +
 	"\thello_ack\x18\x01 \x01(\v2\x1d.replicanode.peer.v1.HelloAckH\x00R\bhelloAck\x12,\n" +
 	"\x03ack\x18\x02 \x01(\v2\x18.replicanode.peer.v1.AckH\x00R\x03ack\x128\n" +
 	"\arefusal\x18\x03 \x01(\v2\x1c.replicanode.peer.v1.RefusalH\x00R\arefusalB\t\n" +
-	"\amessage\"d\n" +
+	"\amessage\"\xa7\x01\n" +
 	"\x05Hello\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x03 \x01(\rR\n" +
-	"partitions\"G\n" +
+	"partitions\x12\x12\n" +
+	"\x04base\x18\x04 \x01(\x04R\x04base\x12-\n" +
+	"\x04held\x18\x05 \x03(\v2\x19.replicanode.peer.v1.HeldR\x04held\"=\n" +
+	"\x04Held\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x16\n" +
+	"\x06decree\x18\x02 \x01(\x04R\x06decree\"G\n" +
 	"\bHelloAck\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x1c\n" +
@@ -800,7 +884,7 @@ const file_peer_proto_rawDesc = "" +
 	"\bEncoding\x12\x18\n" +
 	"\x14ENCODING_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENCODING_PLAIN\x10\x01\x12\x0f\n" +
-	"\vENCODING_S2\x10\x02*\xc2\x02\n" +
+	"\vENCODING_S2\x10\x02*\xdf\x02\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REFUSAL_REASON_NOT_LEADER\x10\x01\x12$\n" +
@@ -811,7 +895,9 @@ const file_peer_proto_rawDesc = "" +
 	"\x1aREFUSAL_REASON_UNAVAILABLE\x10\x06\x12\x1a\n" +
 	"\x16REFUSAL_REASON_INVALID\x10\a\x12\x1d\n" +
 	"\x19REFUSAL_REASON_SUPERSEDED\x10\b\x12\x1f\n" +
-	"\x1bREFUSAL_REASON_UNACCEPTABLE\x10\t2_\n" +
+	"\x1bREFUSAL_REASON_UNACCEPTABLE\x10\t\x12\x1b\n" +
+	"\x17REFUSAL_REASON_BASELINE\x10\n" +
+	"2_\n" +
 	"\x04Node\x12W\n" +
 	"\bDescribe\x12$.replicanode.peer.v1.DescribeRequest\x1a%.replicanode.peer.v1.DescribeResponse2m\n" +
 	"\vDuplication\x12^\n" +
@@ -830,7 +916,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_peer_proto_goTypes = []any{
 	(Encoding)(0),             // 0: replicanode.peer.v1.Encoding
 	(RefusalReason)(0),        // 1: replicanode.peer.v1.RefusalReason
@@ -839,28 +925,30 @@ var file_peer_proto_goTypes = []any{
 	(*DuplicateRequest)(nil),  // 4: replicanode.peer.v1.DuplicateRequest
 	(*DuplicateResponse)(nil), // 5: replicanode.peer.v1.DuplicateResponse
 	(*Hello)(nil),             // 6: replicanode.peer.v1.Hello
-	(*HelloAck)(nil),          // 7: replicanode.peer.v1.HelloAck
-	(*Batch)(nil),             // 8: replicanode.peer.v1.Batch
-	(*Ack)(nil),               // 9: replicanode.peer.v1.Ack
-	(*Refusal)(nil),           // 10: replicanode.peer.v1.Refusal
+	(*Held)(nil),              // 7: replicanode.peer.v1.Held
+	(*HelloAck)(nil),          // 8: replicanode.peer.v1.HelloAck
+	(*Batch)(nil),             // 9: replicanode.peer.v1.Batch
+	(*Ack)(nil),               // 10: replicanode.peer.v1.Ack
+	(*Refusal)(nil),           // 11: replicanode.peer.v1.Refusal
 }
 var file_peer_proto_depIdxs = []int32{
 	6,  // 0: replicanode.peer.v1.DuplicateRequest.hello:type_name -> replicanode.peer.v1.Hello
-	8,  // 1: replicanode.peer.v1.DuplicateRequest.batch:type_name -> replicanode.peer.v1.Batch
-	7,  // 2: replicanode.peer.v1.DuplicateResponse.hello_ack:type_name -> replicanode.peer.v1.HelloAck
-	9,  // 3: replicanode.peer.v1.DuplicateResponse.ack:type_name -> replicanode.peer.v1.Ack
-	10, // 4: replicanode.peer.v1.DuplicateResponse.refusal:type_name -> replicanode.peer.v1.Refusal
-	0,  // 5: replicanode.peer.v1.Batch.encoding:type_name -> replicanode.peer.v1.Encoding
-	1,  // 6: replicanode.peer.v1.Refusal.reason:type_name -> replicanode.peer.v1.RefusalReason
-	2,  // 7: replicanode.peer.v1.Node.Describe:input_type -> replicanode.peer.v1.DescribeRequest
-	4,  // 8: replicanode.peer.v1.Duplication.Duplicate:input_type -> replicanode.peer.v1.DuplicateRequest
-	3,  // 9: replicanode.peer.v1.Node.Describe:output_type -> replicanode.peer.v1.DescribeResponse
-	5,  // 10: replicanode.peer.v1.Duplication.Duplicate:output_type -> replicanode.peer.v1.DuplicateResponse
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	9,  // 1: replicanode.peer.v1.DuplicateRequest.batch:type_name -> replicanode.peer.v1.Batch
+	8,  // 2: replicanode.peer.v1.DuplicateResponse.hello_ack:type_name -> replicanode.peer.v1.HelloAck
+	10, // 3: replicanode.peer.v1.DuplicateResponse.ack:type_name -> replicanode.peer.v1.Ack
+	11, // 4: replicanode.peer.v1.DuplicateResponse.refusal:type_name -> replicanode.peer.v1.Refusal
+	7,  // 5: replicanode.peer.v1.Hello.held:type_name -> replicanode.peer.v1.Held
+	0,  // 6: replicanode.peer.v1.Batch.encoding:type_name -> replicanode.peer.v1.Encoding
+	1,  // 7: replicanode.peer.v1.Refusal.reason:type_name -> replicanode.peer.v1.RefusalReason
+	2,  // 8: replicanode.peer.v1.Node.Describe:input_type -> replicanode.peer.v1.DescribeRequest
+	4,  // 9: replicanode.peer.v1.Duplication.Duplicate:input_type -> replicanode.peer.v1.DuplicateRequest
+	3,  // 10: replicanode.peer.v1.Node.Describe:output_type -> replicanode.peer.v1.DescribeResponse
+	5,  // 11: replicanode.peer.v1.Duplication.Duplicate:output_type -> replicanode.peer.v1.DuplicateResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -883,7 +971,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
