@@ -199,7 +199,7 @@ func (c *core) close(e *entry) {
 	if f.ctx != &f.ctxBuf || f.ctx.used() || c.frameCount >= maxFreeFrames {
 		return
 	}
-	f.ctxBuf.reset(nil, nil)
+	f.ctxBuf.parent, f.ctxBuf.labels = nil, nil
 	f.cause = nil
 	f.ran, f.own, f.attempts, f.parks = 0, 0, 0, 0
 	f.nextFree = c.freeFrames
