@@ -8,7 +8,41 @@ import (
 // core is the pool without goroutines, locks and clocks: a state machine that is told what happened and when, in
 // nanoseconds since the pool was made, and says what to do. Its caller holds the pool's lock around every call.
 type core struct {
+	// What every task touches comes first, on few cache lines.
+	seq        uint64
+	free       *entry
+	freeCount  int
+	freeFrames *frame
+	frameCount int
+	// waiting is the sum of inQueue, taken that of running; starting are slots promised to workers that have not yet asked for
+	// their first task.
+	waiting, taken, starting int
+	// Counts by base level: entries in a queue, to be started (wherever), holding a slot, parked.
+	inQueue, queued, running, parked Levels
+	// wake is the earliest time at which advance has something to do; it may be early, never late.
+	wake     int64
+	lastCode *code
+	share    shareAccount
+	urgent   atomic.Uint32
+	// bounded says of each level whether a limit or reserve may keep it from a free slot.
+	bounded [levels]bool
+	// reopened is set by leave for afterLeave.
+	reopened  bool
+	closed    bool
+	workers   int
+	live      []*entry
+	active    []*queue
+	decisions ring
+	observe   func(event)
+
+	// What can be changed at run time.
+	guards      Guards
+	maxRunning  Levels
+	lowSlots    int
+	commonSlots int
+
 	// What is set at the start.
+	pool      *Pool
 	slice     int64
 	maxParked int
 	maxQueued Levels
@@ -16,54 +50,21 @@ type core struct {
 	noTiming  bool
 	fullLevel [levels]*QueueFullError
 
-	// What can be changed at run time.
-	workers     int
-	guards      Guards
-	maxRunning  Levels
-	lowSlots    int
-	commonSlots int
-	closed      bool
-	// reopened is set by leave for afterLeave.
-	reopened bool
-
 	// Tasks.
-	seq        uint64
-	pool       *Pool
-	free       *entry
-	freeCount  int
-	freeFrames *frame
-	frameCount int
 	freeExtras *extras
 	// extrasCount is the length of the list of freeExtras.
 	extrasCount int
 	codes       map[string]*code
 	codeList    []*code
-	lastCode    *code
-	active      []*queue
 	keys        map[string]*keyChain
 	freeKeys    *keyChain
 	twins       map[twinKey]*entry
 	timers      timerHeap
-	live        []*entry
-
-	// Counts by base level: entries in a queue, to be started (wherever), parked, holding a slot.
-	inQueue, queued, parked, running Levels
-	waiting                          int // sum of inQueue
-	taken                            int // sum of running
-	starting                         int // slots promised to workers that have not yet asked for their first task
-
-	// wake is the earliest time at which advance has something to do; it may be early, never late.
-	wake   int64
-	share  shareAccount
-	budget budget
-	urgent atomic.Uint32
+	budget      budget
 
 	// What the caller must do outside its lock.
 	expired []*entry
 	stuck   []*entry
-
-	decisions ring
-	observe   func(event)
 }
 
 const never = math.MaxInt64
@@ -94,6 +95,9 @@ func (c *core) setGates() {
 	}
 	if n := c.guards.HighReserve + c.guards.CommonReserve; n > 0 {
 		c.lowSlots = max(1, c.workers-n)
+	}
+	for l := range c.bounded {
+		c.bounded[l] = c.maxRunning[l] > 0 || l < int(High) && c.commonSlots < math.MaxInt || l == int(Low) && c.lowSlots < math.MaxInt
 	}
 	var bits uint32 = bitCanceled
 	if c.budget.limited() {
@@ -392,9 +396,15 @@ func (c *core) afterLeave(now int64) {
 // reopens says whether e, which has just left its slot, held back others by more than the slot: a bound is met no more, or
 // would not be if one more running task gave way.
 func (c *core) reopens(e *entry) bool {
-	freed := func(n, bound int) bool { return bound > 0 && (n == bound || n == bound-1) }
 	l := e.base
-	return e.key != nil || e.code.limits != (CodeLimits{}) || freed(c.running[l], c.maxRunning[l]) ||
+	if e.key != nil || e.code.limits != (CodeLimits{}) {
+		return true
+	}
+	if !c.bounded[l] {
+		return false
+	}
+	freed := func(n, bound int) bool { return bound > 0 && (n == bound || n == bound-1) }
+	return freed(c.running[l], c.maxRunning[l]) ||
 		l < High && freed(c.running[Low]+c.running[Common], c.commonSlots) || l == Low && freed(c.running[Low], c.lowSlots)
 }
 

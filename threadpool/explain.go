@@ -236,9 +236,13 @@ func (p *Pool) lastDecisions(limit int) []Decision {
 	n := min(limit, kept)
 	out := make([]Decision, 0, n)
 	for i := range n {
-		d := &r.all[(r.next-n+i+len(r.all))%len(r.all)]
+		at := (r.next - n + i + len(r.all)) % len(r.all)
+		d, key := &r.all[at], ""
+		if d.keyed {
+			key = r.keys[at]
+		}
 		out = append(out, Decision{
-			At: p.wall(d.at), ID: d.seq, Code: d.code.name, Key: d.key, Priority: d.base, Effective: d.eff, Cause: d.cause,
+			At: p.wall(d.at), ID: d.seq, Code: d.code.name, Key: key, Priority: d.base, Effective: d.eff, Cause: d.cause,
 			Reason: d.reason, Others: int(d.others), Resumed: d.resumed, Waited: time.Duration(d.waited),
 		})
 	}

@@ -10,7 +10,6 @@ import (
 // 1/16 at most. The first buckets are 1 ns wide; everything from 2^43 ns (2.4 h) on falls into the last.
 type histogram struct {
 	buckets [histogramBuckets]uint64
-	count   uint64
 	sum     int64
 	max     int64
 }
@@ -48,7 +47,6 @@ func bucketStart(i int) int64 {
 func (h *histogram) record(v int64) {
 	v = max(v, 0)
 	h.buckets[bucketOf(v)]++
-	h.count++
 	h.sum += v
 	h.max = max(h.max, v)
 }
@@ -58,17 +56,22 @@ func (h *histogram) add(o *histogram) {
 	for i, n := range o.buckets {
 		h.buckets[i] += n
 	}
-	h.count += o.count
 	h.sum += o.sum
 	h.max = max(h.max, o.max)
 }
 
+// count is how many values were recorded.
+func (h *histogram) count() uint64 {
+	var n uint64
+	for _, b := range h.buckets {
+		n += b
+	}
+	return n
+}
+
 // quantile returns the value below which the share q of the recorded ones lies.
 func (h *histogram) quantile(q float64) int64 {
-	if h.count == 0 {
-		return 0
-	}
-	rank := max(1, uint64(math.Ceil(q*float64(h.count))))
+	rank := max(1, uint64(math.Ceil(q*float64(h.count()))))
 	var seen uint64
 	for i, n := range h.buckets {
 		seen += n
@@ -107,7 +110,7 @@ func (h *histogram) distribution() Distribution {
 		return Distribution{}
 	}
 	d := Distribution{
-		Count: h.count, Sum: time.Duration(h.sum), Max: time.Duration(h.max),
+		Count: h.count(), Sum: time.Duration(h.sum), Max: time.Duration(h.max),
 		P50: time.Duration(h.quantile(0.5)), P90: time.Duration(h.quantile(0.9)), P99: time.Duration(h.quantile(0.99)),
 		Buckets: make([]uint64, distributionBounds),
 	}

@@ -18,6 +18,9 @@ type choice struct {
 
 // levelOpen says whether limits and reserves leave a slot for a base level.
 func (c *core) levelOpen(p Priority) bool {
+	if !c.bounded[p] {
+		return true
+	}
 	if m := c.maxRunning[p]; m > 0 && c.running[p] >= m {
 		return false
 	}
@@ -93,6 +96,9 @@ func (s *search) consider(e *entry, eff Priority) {
 // choose returns the task that a slot freed now goes to: the highest effective level, the earliest arrival within it,
 // unless Low is owed its share. It looks at one or a few entries per code and level, however long the queues are.
 func (c *core) choose(now int64) choice {
+	if len(c.active) == 1 && c.active[0].late == 0 {
+		return c.chooseHead(c.active[0], now)
+	}
 	var s search
 	for _, q := range c.active {
 		if !q.code.open() || !c.levelOpen(q.base) {
@@ -123,6 +129,18 @@ func (c *core) choose(now int64) choice {
 	}
 	s.best.reason = c.reason(&s)
 	return s.best
+}
+
+// chooseHead is choose for when nothing waits outside the list of one queue, as is the case with one code on one level.
+func (c *core) chooseHead(q *queue, now int64) choice {
+	if !q.code.open() || !c.levelOpen(q.base) || !c.startable(q) {
+		return choice{}
+	}
+	ch := choice{e: q.head, eff: min(High, q.base+Priority(c.agedBy(q.head.since, now))), reason: ReasonArrival}
+	if c.waiting == 1 {
+		ch.reason = ReasonAlone
+	}
+	return ch
 }
 
 func (c *core) reason(s *search) Reason {

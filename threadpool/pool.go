@@ -15,18 +15,18 @@ import (
 // Pool runs tasks on a bounded number of slots. Create it with New; its methods may be called from any goroutine,
 // tasks included.
 type Pool struct {
-	o     Options
-	log   *slog.Logger
-	clock clock
-	ants  *ants.Pool
+	o    Options
+	log  *slog.Logger
+	ants *ants.Pool
 	// drain is p.work as a value, so that submitting it allocates nothing.
 	drain func()
 
 	// mu is alone on its cache line: who waits for it does not disturb who holds it.
-	_  [64]byte
-	mu mutex
-	_  [64]byte
-	c  core
+	_     [64]byte
+	mu    mutex
+	_     [56]byte
+	clock clock
+	c     core
 	// started and stopping are the pool's phases; idle is closed when a stopping pool has no task left.
 	started  bool
 	stopping bool

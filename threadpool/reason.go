@@ -155,36 +155,37 @@ type decision struct {
 	at, waited int64
 	seq        uint64
 	code       *code
-	key        string
 	others     int32
 	base, eff  Priority
 	cause      Cause
 	reason     Reason
 	resumed    bool
+	keyed      bool
 }
 
 // ring keeps the last decisions.
 type ring struct {
-	all  []decision
+	all []decision
+	// keys are the names of the keys of those that have one.
+	keys []string
 	next int
 	full bool
 }
 
-func (r *ring) init(n int) { r.all = make([]decision, n) }
+func (r *ring) init(n int) { r.all, r.keys = make([]decision, n), make([]string, n) }
 
 // decide notes the pick of ch.
 func (c *core) decide(ch choice, now int64) {
 	e := ch.e
 	r := &c.decisions
 	d := &r.all[r.next]
+	if d.keyed = e.key != nil; d.keyed {
+		r.keys[r.next] = e.key.name
+	}
 	if r.next++; r.next == len(r.all) {
 		r.next, r.full = 0, true
 	}
 	d.at, d.waited, d.seq, d.code = now, now-e.since, e.seq, e.code
-	d.key = ""
-	if e.key != nil {
-		d.key = e.key.name
-	}
 	d.others = int32(c.waiting - 1)
 	d.base, d.eff, d.reason, d.resumed = e.base, ch.eff, ch.reason, e.state == stateReady
 	d.cause = e.causeOf(ch.eff)

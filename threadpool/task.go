@@ -63,10 +63,10 @@ const unnamed = "unnamed"
 
 // validate checks the task's fields and fills those that are zero.
 func (t *Task) validate() error {
-	switch {
-	case t.Run == nil, t.Priority > High, t.Timeout < 0, t.Slice < 0:
+	if t.Run == nil || t.Priority > High || t.Timeout|t.Slice < 0 {
 		return t.invalid()
-	case t.Code == "":
+	}
+	if t.Code == "" {
 		t.Code = unnamed
 	}
 	return nil

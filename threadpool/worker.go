@@ -151,7 +151,9 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 			return next
 		}
 	}
-	p.callDone(e, err)
+	if e.done != nil {
+		p.callDone(e, err)
+	}
 	e.ctx.endIfUsed()
 	reading := p.clock.read()
 	p.mu.Lock()
@@ -178,9 +180,14 @@ func (p *Pool) leave(now int64, goOn bool) *entry {
 // flush books what the task's turn has counted. The caller holds the lock.
 func (p *Pool) flush(e *entry, err error) {
 	n := &e.code.counts
-	n.yields += e.turn.yields
-	n.bytes += e.turn.bytes
-	e.turn.yields, e.turn.bytes = 0, 0
+	if e.turn.yields > 0 {
+		n.yields += e.turn.yields
+		n.bytes += e.turn.bytes
+		e.turn.yields, e.turn.bytes = 0, 0
+	}
+	if err == nil {
+		return
+	}
 	if _, ok := err.(*PanicError); ok {
 		n.panics++
 	}
