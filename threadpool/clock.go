@@ -12,7 +12,7 @@ type clock struct {
 	counted bool
 	// scale is nanoseconds per tick in units of 2^-32; reach is how many ticks a reading of the system's clock is good for.
 	scale uint64
-	reach int64
+	reach uint64
 	// ticks and base are the counter and the clock at the last reading of both, last is the latest time told.
 	ticks, base, last int64
 	// odd counts readings in a row that did not fit scale.
@@ -49,6 +49,7 @@ func (k *clock) init() {
 	}
 }
 
+//go:noinline
 func (k *clock) system() int64 { return int64(time.Since(k.epoch)) }
 
 // both reads the counter and the clock.
@@ -59,7 +60,7 @@ func (k *clock) both() (ticks, ns int64) {
 
 func (k *clock) setScale(ns, ticks int64) {
 	k.scale = uint64(float64(ns) / float64(ticks) * (1 << 32))
-	k.reach = int64(float64(clockReach) * float64(ticks) / float64(ns))
+	k.reach = uint64(float64(clockReach) * float64(ticks) / float64(ns))
 }
 
 // read takes a reading, outside any lock, that at turns into a time.
@@ -72,21 +73,27 @@ func (k *clock) read() int64 {
 
 // at turns a reading into a time. Its caller holds the pool's lock. Readings may come out of order: their times do not.
 func (k *clock) at(reading int64) int64 {
-	now := reading
-	if k.counted {
-		since := reading - k.ticks
-		if uint64(since) > uint64(k.reach) {
-			return k.resync(since)
-		}
-		now = k.base + int64(uint64(since)*k.scale>>32)
+	since := uint64(reading - k.ticks)
+	if since > k.reach {
+		return k.far(reading)
 	}
-	k.last = max(k.last, now)
+	k.last = max(k.last, k.base+int64(since*k.scale>>32))
+	return k.last
+}
+
+// far is at for readings that the last one of the system's clock does not reach.
+func (k *clock) far(reading int64) int64 {
+	if k.counted {
+		return k.resync(reading - k.ticks)
+	}
+	k.last = max(k.last, reading)
+	k.ticks = k.last
 	return k.last
 }
 
 // resync reads the system's clock, for a reading so many ticks from the last one.
 func (k *clock) resync(since int64) int64 {
-	if since < 0 && -since < k.reach {
+	if since < 0 && uint64(-since) < k.reach {
 		// It was taken before the last one and had to wait for the lock.
 		return k.last
 	}

@@ -5,19 +5,21 @@ import "context"
 // code is everything the pool keeps about one task code.
 type code struct {
 	name   string
-	queues [levels]queue
 	limits CodeLimits
+	// limited says whether limits bounds anything.
+	limited bool
+	// overridden says that override replaces the priority of submitted tasks.
+	overridden bool
+	override   Priority
 	// running hold a slot, started have started and not finished, queued wait to be started.
 	running, started, queued int
 	// runningAt splits running by base level.
 	runningAt Levels
-	// override, when overridden, replaces the priority of submitted tasks.
-	override   Priority
-	overridden bool
-	labels     context.Context
-	full       *QueueFullError
-	stats      [levels]levelStats
-	counts     codeCounts
+	stats     [levels]levelStats
+	queues    [levels]queue
+	labels    context.Context
+	full      *QueueFullError
+	counts    codeCounts
 }
 
 // codeCounts are a code's counters. Yields counts calls of Turn.Yield that finished tasks made.
@@ -32,6 +34,8 @@ type levelStats struct {
 	submitted, started, finished, failed uint64
 	wait, run                            *histogram
 }
+
+func (cd *code) setLimits(l CodeLimits) { cd.limits, cd.limited = l, l != CodeLimits{} }
 
 // open says whether the code's limit on running tasks leaves room.
 func (cd *code) open() bool { return cd.limits.MaxRunning == 0 || cd.running < cd.limits.MaxRunning }
@@ -55,8 +59,8 @@ func (cd *code) openAfter(l Priority) bool {
 
 // codeNamed returns the code of that name, creating it if MaxCodes allows, or nil.
 func (c *core) codeNamed(name string) *code {
-	if c.lastCode != nil && c.lastCode.name == name {
-		return c.lastCode
+	if name == "" {
+		name = unnamed
 	}
 	cd := c.codes[name]
 	if cd == nil {

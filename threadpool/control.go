@@ -48,7 +48,7 @@ func (p *Pool) SetCodeLimits(name string, l CodeLimits) error {
 	if err := l.Validate(); err != nil {
 		return err
 	}
-	return p.changeCode(name, func(_ *core, cd *code, _ int64) { cd.limits = l })
+	return p.changeCode(name, func(_ *core, cd *code, _ int64) { cd.setLimits(l) })
 }
 
 // SetPriority gives all tasks of a code another level: queued, parked and running ones at once, later ones whatever

@@ -80,7 +80,7 @@ func (c *core) init(o *Options) {
 		c.fullLevel[l] = &QueueFullError{Priority: Priority(l), Limit: o.MaxQueued[l]}
 	}
 	for name, l := range o.Codes {
-		c.addCode(name).limits = l
+		c.addCode(name).setLimits(l)
 	}
 	c.decisions.init(o.Decisions)
 	c.budget.set(o.IO, 0)
@@ -269,7 +269,9 @@ func (c *core) leave(e *entry, now int64) {
 	if e.timerIdx >= 0 {
 		c.timers.clear(e)
 	}
-	c.reopened = c.reopened || c.reopens(e)
+	if c.bounded[e.base] || e.key != nil || e.code.limited {
+		c.reopened = c.reopened || c.reopens(e)
+	}
 	c.planShare(now)
 	if u := c.urgent.Load(); u&bitShrink != 0 && c.taken <= c.workers {
 		c.urgent.Store(u &^ bitShrink)
@@ -397,11 +399,8 @@ func (c *core) afterLeave(now int64) {
 // would not be if one more running task gave way.
 func (c *core) reopens(e *entry) bool {
 	l := e.base
-	if e.key != nil || e.code.limits != (CodeLimits{}) {
+	if e.key != nil || e.code.limited {
 		return true
-	}
-	if !c.bounded[l] {
-		return false
 	}
 	freed := func(n, bound int) bool { return bound > 0 && (n == bound || n == bound-1) }
 	return freed(c.running[l], c.maxRunning[l]) ||

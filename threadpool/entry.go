@@ -151,16 +151,14 @@ const (
 	maxFreeFrames = 1 << 10
 )
 
-// newEntry takes an entry from the free list.
+// newEntry takes an entry from the free list. Its links mean nothing.
 func (c *core) newEntry() *entry {
-	e := c.free
-	if e == nil {
+	if c.free == nil {
 		c.grow()
-		e = c.free
 	}
+	e := c.free
 	c.free = e.next
 	c.freeCount--
-	e.next = nil
 	return e
 }
 

@@ -485,7 +485,8 @@ func (r *rig) change() {
 		i := r.rnd.IntN(5)
 		l := CodeLimits{MaxRunning: r.rnd.IntN(3), MaxStarted: r.rnd.IntN(3)}
 		r.note("code%d %+v", i, l)
-		r.c.codeList[i].limits, r.o.limits[i] = l, l
+		r.o.limits[i] = l
+		r.c.codeList[i].setLimits(l)
 	case 4:
 		g := r.o.guards
 		g.CommonReserve, g.HighReserve = r.rnd.IntN(3), r.rnd.IntN(2)

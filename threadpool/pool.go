@@ -104,7 +104,10 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 		p.mu.Unlock()
 		return Handle{}, ErrClosed
 	}
-	cd := c.codeNamed(t.Code)
+	cd := c.lastCode
+	if cd == nil || cd.name != t.Code {
+		cd = c.codeNamed(t.Code)
+	}
 	if cd == nil {
 		p.mu.Unlock()
 		return Handle{}, ErrTooManyCodes

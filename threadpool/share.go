@@ -17,7 +17,7 @@ const maxShareDebt = 60e9
 
 // accrue brings the credit up to now. Callers do so before they change what is running or in a queue.
 func (c *core) accrue(now int64) {
-	if c.inQueue[Low]+c.running[Low] == 0 || c.guards.LowShare == 0 {
+	if c.inQueue[Low]|c.running[Low] == 0 {
 		c.share.at = now
 		return
 	}
@@ -28,7 +28,7 @@ func (c *core) accrueLow(now int64) {
 	s := &c.share
 	dt := float64(now - s.at)
 	s.at = now
-	if dt <= 0 {
+	if dt <= 0 || c.guards.LowShare == 0 {
 		return
 	}
 	rate, counts := c.shareRate()

@@ -66,9 +66,6 @@ func (t *Task) validate() error {
 	if t.Run == nil || t.Priority > High || t.Timeout|t.Slice < 0 {
 		return t.invalid()
 	}
-	if t.Code == "" {
-		t.Code = unnamed
-	}
 	return nil
 }
 
