@@ -94,6 +94,7 @@ func BenchmarkProducers(b *testing.B) {
 			t := Task{Code: "empty", Priority: Common, Run: func(context.Context, *Turn) error { done.Done(); return nil }}
 			b.ReportAllocs()
 			b.ResetTimer()
+			began := cpuTime()
 			for i := range producers {
 				n := b.N / producers
 				if i == 0 {
@@ -109,6 +110,7 @@ func BenchmarkProducers(b *testing.B) {
 			}
 			wg.Wait()
 			done.Wait()
+			b.ReportMetric(float64(cpuTime()-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

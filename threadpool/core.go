@@ -27,8 +27,11 @@ type core struct {
 	// bounded says of each level whether a limit or reserve may keep it from a free slot.
 	bounded [levels]bool
 	// reopened is set by leave for afterLeave.
-	reopened  bool
-	closed    bool
+	reopened bool
+	closed   bool
+	// fresh says that the pool's last look at the clock is good enough for who waits anyway; advance, which is called within a
+	// millisecond of that look, takes it back.
+	fresh     bool
 	workers   int
 	live      []*entry
 	active    []*queue

@@ -147,7 +147,7 @@ func (e *entry) told() bool {
 // slabSize is how many entries are allocated at once; maxFree and maxFreeFrames are how many unused ones are kept.
 const (
 	slabSize      = 64
-	maxFree       = 1 << 14
+	maxFree       = 1 << 16
 	maxFreeFrames = 1 << 10
 )
 

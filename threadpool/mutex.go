@@ -6,8 +6,8 @@ import "sync"
 // long, and to put a goroutine to sleep and wake it costs as much as a dozen of them.
 type mutex struct{ sync.Mutex }
 
-// mutexLooks is how often a waiter looks before it sleeps: less than a microsecond.
-const mutexLooks = 200
+// mutexLooks is how often a waiter looks before it sleeps: for a microsecond or two.
+const mutexLooks = 1000
 
 // Lock locks m.
 func (m *mutex) Lock() {

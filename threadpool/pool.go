@@ -86,6 +86,27 @@ func (p *Pool) Start(ctx context.Context) error {
 // now is the pool's clock: nanoseconds since it was made. The caller holds the lock.
 func (p *Pool) now() int64 { return p.clock.at(p.clock.read()) }
 
+// roughly is now, or what now was up to about a millisecond ago. With a virtual clock it is exact.
+func (p *Pool) roughly() int64 {
+	if p.c.fresh {
+		return p.clock.last
+	}
+	return p.look()
+}
+
+// look reads the clock for roughly.
+func (p *Pool) look() int64 {
+	now := p.now()
+	if p.clock.counted && p.started {
+		p.c.fresh = true
+		p.c.wakeBy(now + roughness)
+	}
+	return now
+}
+
+// roughness is how old a rough time may be, in nanoseconds; a busy process may be late to notice.
+const roughness = 1_000_000
+
 // Submit queues a task. ctx is the task's context for its whole life: when it ends, the task is cancelled. The error
 // is ErrInvalidTask, a *QueueFullError, ErrClosed, ErrTooManyCodes, the context's own, or ErrCoalesced, which alone
 // comes with a valid Handle; in all cases but nil Done will not be called.
@@ -97,7 +118,6 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 	if cancelable && ctx.Err() != nil {
 		return Handle{}, context.Cause(ctx)
 	}
-	reading := p.clock.read()
 	p.mu.Lock()
 	c := &p.c
 	if c.closed {
@@ -128,7 +148,12 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 		p.mu.Unlock()
 		return Handle{}, err
 	}
-	now := p.clock.at(reading)
+	var now int64
+	if c.waiting > 0 && !c.hasRoom() {
+		now = p.roughly()
+	} else {
+		now = p.now()
+	}
 	e := c.newEntry()
 	p.fill(e, ctx, &t, cd, base, cancelable)
 	c.submit(e, t.Key, now)
@@ -203,7 +228,7 @@ func (p *Pool) unlock(now int64) {
 	}
 	if c.wake < p.armed && p.started {
 		p.armed = c.wake
-		p.timer.Reset(time.Duration(max(0, c.wake-now)))
+		p.timer.Reset(time.Duration(max(0, c.wake-p.now())))
 	}
 	if len(c.expired)+len(c.stuck) > 0 || p.stopping {
 		p.unlockRare(now)

@@ -49,6 +49,7 @@ func (c *core) wakeBy(at int64) { c.wake = min(c.wake, at) }
 
 // advance does everything that is due by now and sets wake to the next time something will be.
 func (c *core) advance(now int64) {
+	c.fresh = false
 	for len(c.timers) > 0 && c.timers[0].at <= now {
 		c.fire(c.timers[0].e, now)
 	}

@@ -155,10 +155,17 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 		p.callDone(e, err)
 	}
 	e.ctx.endIfUsed()
-	reading := p.clock.read()
+	var reading, now int64
+	if !p.o.NoTiming {
+		reading = p.clock.read()
+	}
 	p.mu.Lock()
 	e.unhook()
-	now := p.clock.at(reading)
+	if p.o.NoTiming {
+		now = p.roughly()
+	} else {
+		now = p.clock.at(reading)
+	}
 	c := &p.c
 	p.flush(e, err)
 	c.finish(e, now, err != nil)

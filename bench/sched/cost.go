@@ -3,7 +3,9 @@ package sched
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,12 +33,18 @@ func startMeter() meter {
 	return meter{wall: time.Now(), cpu: cpuTime(), mallocs: m.Mallocs}
 }
 
+// stop ends the measurement of one round and keeps the best of each figure in r: what else a machine does only adds to the others.
 func (m meter) stop(r *Result, ops int) {
 	wall, cpu := time.Since(m.wall), cpuTime()-m.cpu
 	var after runtime.MemStats
 	runtime.ReadMemStats(&after)
 	n := float64(ops)
-	r.NsPerOp, r.CPUNsPerOp, r.AllocsPerOp = float64(wall)/n, float64(cpu)/n, float64(after.Mallocs-m.mallocs)/n
+	ns, cpuNs, allocs := float64(wall)/n, float64(cpu)/n, float64(after.Mallocs-m.mallocs)/n
+	if r.rounds++; r.rounds == 1 {
+		r.NsPerOp, r.CPUNsPerOp, r.AllocsPerOp = ns, cpuNs, allocs
+		return
+	}
+	r.NsPerOp, r.CPUNsPerOp, r.AllocsPerOp = min(r.NsPerOp, ns), min(r.CPUNsPerOp, cpuNs), min(r.AllocsPerOp, allocs)
 }
 
 // cpuTime is the processor time the process has used.
@@ -79,6 +87,7 @@ func measureBacklog(ctx context.Context, o *Options) ([]Result, error) {
 			out = append(out, r)
 		}
 	}
+	n := len(out)
 	for _, p := range o.Peers {
 		o.Progress("backlog of " + p.Name)
 		r, err := costOfPeer(ctx, o, p, 1)
@@ -87,7 +96,33 @@ func measureBacklog(ctx context.Context, o *Options) ([]Result, error) {
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return append(out, compare(out[:n], out[n:])...), nil
+}
+
+// compare relates our costs, in processor time, to each other and to those of the peers.
+func compare(own, peers []Result) []Result {
+	worst, flat := map[string]float64{}, Result{Subject: "most queued to fewest", Goal: "within 20 %"}
+	for _, r := range own {
+		worst[r.Subject] = max(worst[r.Subject], r.CPUNsPerOp)
+	}
+	if timed := slices.DeleteFunc(slices.Clone(own), func(r Result) bool { return r.Subject != ours }); len(timed) > 1 {
+		flat.Ratio = timed[len(timed)-1].CPUNsPerOp / timed[0].CPUNsPerOp
+	}
+	flat.Met = flat.Ratio >= 0.8 && flat.Ratio <= 1.2
+	out := []Result{flat}
+	for _, p := range peers {
+		for _, subject := range []string{ours, oursSilent} {
+			r := Result{Subject: p.Subject + " to " + subject, Ratio: p.CPUNsPerOp / worst[subject], Met: true}
+			switch {
+			case p.Subject == "ants" && subject == ours:
+				r.Goal, r.Met = "at least 4", r.Ratio >= 4
+			case p.Subject == "pond" && subject == oursSilent:
+				r.Goal, r.Met = "more than 1", r.Ratio > 1
+			}
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 func backlogOfOurs(ctx context.Context, o *Options, subject string, queued int) (Result, error) {
@@ -100,20 +135,26 @@ func backlogOfOurs(ctx context.Context, o *Options, subject string, queued int) 
 	if err != nil {
 		return r, err
 	}
-	warm := o.Tasks / 10
-	var finished atomic.Int64
+	warm, perRound := o.Tasks/10, o.Tasks/rounds
+	var finished, next atomic.Int64
+	next.Store(math.MaxInt64)
 	var m meter
 	failed := make(chan error, 1)
 	done := make(chan struct{})
 	var t threadpool.Task
 	t = threadpool.Task{Code: "empty", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
-		switch i := int(finished.Add(1)); i {
-		case warm:
+		switch i := finished.Add(1); i {
+		case int64(warm), next.Load():
+			if i != int64(warm) {
+				m.stop(&r, perRound)
+				if r.rounds == rounds {
+					close(done)
+					return nil
+				}
+			}
 			m = startMeter()
-		case warm + o.Tasks:
-			m.stop(&r, o.Tasks)
-			close(done)
-			return nil
+			// The other slots went on while the meter collected garbage: what they did is not measured.
+			next.Store(finished.Load() + int64(perRound))
 		}
 		// A context that can end costs allocations that are its own, so the tasks have none.
 		if _, err := p.Submit(context.Background(), t); err != nil {
@@ -152,13 +193,26 @@ func costOfPeer(ctx context.Context, o *Options, peer Peer, producers int) (Resu
 	if err != nil {
 		return r, err
 	}
-	err = produce(ctx, &r, o.Tasks, producers, func(f func()) func() error {
+	err = produceRounds(ctx, &r, o.Tasks, producers, func(f func()) func() error {
 		return func() error { return p.Submit(f) }
 	})
 	if closeErr := p.Close(); err == nil {
 		err = closeErr
 	}
 	return r, err
+}
+
+// rounds is how often a cost is measured.
+const rounds = 10
+
+// produceRounds splits n tasks into rounds of produce.
+func produceRounds(ctx context.Context, r *Result, n, producers int, prepare func(f func()) (submit func() error)) error {
+	for range rounds {
+		if err := produce(ctx, r, n/rounds, producers, prepare); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // produce has producers submit n tasks together and waits for the last. prepare makes the call that submits f.
@@ -211,7 +265,7 @@ func measureProducers(ctx context.Context, o *Options) ([]Result, error) {
 		if err != nil {
 			return out, err
 		}
-		err = produce(ctx, &r, o.Tasks, producers, func(f func()) func() error {
+		err = produceRounds(ctx, &r, o.Tasks, producers, func(f func()) func() error {
 			t := threadpool.Task{Code: "empty", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
 				f()
 				return nil

@@ -39,7 +39,7 @@ type Options struct {
 	Only []string
 	// Workers is the number of slots. Default: GOMAXPROCS.
 	Workers int
-	// Tasks is the number of tasks that a cost is measured over, 1000 or more. Default 2,000,000.
+	// Tasks is the number of tasks that a cost is measured over, in ten rounds, 1000 or more. Default 2,000,000.
 	Tasks int
 	// Backlogs are the numbers of queued tasks. Default 10, 1,000, 100,000 and 1,000,000.
 	Backlogs []int
@@ -112,10 +112,13 @@ type Result struct {
 	// Queued is the backlog, Producers the number of submitting goroutines, where they matter.
 	Queued    int `json:"queued,omitempty"`
 	Producers int `json:"producers,omitempty"`
-	// NsPerOp is elapsed time, CPUNsPerOp processor time of the process, AllocsPerOp heap allocations, each per task or call.
+	// NsPerOp is elapsed time, CPUNsPerOp processor time of the process, AllocsPerOp heap allocations, each per task or call and
+	// in the best of ten rounds.
 	NsPerOp     float64 `json:"ns_per_op,omitempty"`
 	CPUNsPerOp  float64 `json:"cpu_ns_per_op,omitempty"`
 	AllocsPerOp float64 `json:"allocs_per_op"`
+	// Ratio is how many times the processor time of the second subject the first one takes.
+	Ratio float64 `json:"ratio,omitempty"`
 	// P50Us, P99Us and MaxUs are waits from submission to start.
 	P50Us float64 `json:"p50_us,omitempty"`
 	P99Us float64 `json:"p99_us,omitempty"`
@@ -125,11 +128,13 @@ type Result struct {
 	// Goal says in words what the figure should be, Met whether it is. Figures without a goal are always met.
 	Goal string `json:"goal,omitempty"`
 	Met  bool   `json:"met"`
+
+	rounds int
 }
 
 // String is the result in one line.
 func (r Result) String() string {
-	s := fmt.Sprintf("%-16s %-26s", r.Name, r.Subject)
+	s := fmt.Sprintf("%-16s %-34s", r.Name, r.Subject)
 	if r.Queued > 0 {
 		s += fmt.Sprintf(" queued %-8d", r.Queued)
 	}
@@ -141,6 +146,9 @@ func (r Result) String() string {
 	}
 	if r.P99Us > 0 || r.MaxUs > 0 {
 		s += fmt.Sprintf(" p50 %.0f µs, p99 %.0f µs, max %.0f µs", r.P50Us, r.P99Us, r.MaxUs)
+	}
+	if r.Ratio > 0 {
+		s += fmt.Sprintf(" ratio %.2f", r.Ratio)
 	}
 	if r.Share > 0 {
 		s += fmt.Sprintf(" share %.4f", r.Share)

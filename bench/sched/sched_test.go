@@ -32,7 +32,7 @@ func TestEveryMeasurementReports(t *testing.T) {
 	seen := map[string]int{}
 	for _, r := range rs {
 		seen[r.Name]++
-		if r.NsPerOp == 0 && r.MaxUs == 0 && r.Share == 0 {
+		if r.NsPerOp == 0 && r.MaxUs == 0 && r.Share == 0 && r.Ratio == 0 {
 			t.Errorf("empty result %+v", r)
 		}
 		t.Log(r)
@@ -42,7 +42,7 @@ func TestEveryMeasurementReports(t *testing.T) {
 			t.Errorf("nothing for %s", n)
 		}
 	}
-	if seen["backlog"] != 5 || seen["producers"] != 4 {
+	if seen["backlog"] != 8 || seen["producers"] != 4 {
 		t.Errorf("results by name: %v", seen)
 	}
 }

@@ -27,7 +27,7 @@ func main() {
 
 func run() error {
 	var o sched.Options
-	flag.IntVar(&o.Tasks, "tasks", 0, "number of tasks a cost is measured over (default 2,000,000)")
+	flag.IntVar(&o.Tasks, "tasks", 0, "number of tasks a cost is measured over, in ten rounds (default 2,000,000)")
 	flag.IntVar(&o.Samples, "samples", 0, "number of urgent tasks whose start is measured (default 500)")
 	flag.DurationVar(&o.Saturation, "saturation", 0, "how long Common is kept saturated (default 60s)")
 	only := flag.String("only", "", "measurements, separated by commas: "+strings.Join(sched.Names(), ", ")+" (default: all)")
