@@ -40,9 +40,11 @@ type Node struct {
 	limits    limits
 	admin     *admin.Server
 	pool      *threadpool.Pool
-	tasks     *tasks.Runner
-	syncer    *plog.Syncer
-	host      *replica.Host
+	// commonWaits is the controller's view of how long Common tasks wait.
+	commonWaits recentWaits
+	tasks       *tasks.Runner
+	syncer      *plog.Syncer
+	host        *replica.Host
 	// replicas is host for /readyz, which is asked while host is being made.
 	replicas atomic.Pointer[replica.Host]
 	peers    *peer.Server

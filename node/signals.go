@@ -69,14 +69,13 @@ func (n *Node) lagSignal(s *tasks.Signals, now time.Time) {
 	}
 }
 
-// commonWait is how long the COMMON task that waits longest has waited by now: it follows a growing queue at once, where a
-// quantile of finished waits would follow it only afterwards.
+// commonWait is the 99th percentile of the recent waits of Common tasks, those that only lack a slot until now included.
 func (n *Node) commonWait(now time.Time) tasks.Signal {
-	var longest time.Duration
+	var waiting []time.Duration
 	for _, w := range n.pool.Explain(explainedWaiting).Waiting {
 		if w.Priority == threadpool.Common && (w.Blocker == threadpool.BlockedNot || w.Blocker == threadpool.BlockedSlot) {
-			longest = max(longest, now.Sub(w.Since))
+			waiting = append(waiting, w.For)
 		}
 	}
-	return tasks.Measured(longest.Seconds(), now)
+	return tasks.Measured(n.commonWaits.p99(now, n.pool.Waits(threadpool.Common), waiting).Seconds(), now)
 }
