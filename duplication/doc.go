@@ -29,8 +29,9 @@
 //
 //   - What the remote says it has is the truth. Any failure ends the stream, and the next one starts from the remote's answer, so
 //     whatever was lost, repeated or reordered is sent again and skipped there by its decree.
-//   - Nothing is skipped: when the remote needs a decree that the log does not hold any more, the pipeline stops in state
-//     log_collected and says so.
+//   - Nothing is skipped unless the remote's fail mode is skip: when the remote refuses a mutation for good, or needs a decree that
+//     the log does not hold any more, the pipeline stops, says so, and tries again. In mode skip just that is left out, counted
+//     and told.
 //   - The record of a remote's progress in the source's own partition is written at a bounded rate and may be behind; it only
 //     protects the log until the remote has been asked. A remote that was never heard of counts as having nothing.
 //   - An absent remote costs attempts with exponential backoff and full jitter, and no memory beyond the bounds. Stop never waits

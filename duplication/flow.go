@@ -48,7 +48,7 @@ func (p *pipeline) rewind(decree uint64) {
 	p.cursor, p.clean = decree, decree
 	p.queue, p.queueBytes = nil, 0
 	p.collected = false
-	p.skipped = 0
+	p.skipBytes = 0
 }
 
 // acknowledge notes what the remote has confirmed.
@@ -95,38 +95,49 @@ func (p *pipeline) acknowledge(confirmed uint64) error {
 func (p *pipeline) next() (b *batch, load bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.collected {
+	if p.collected && p.remote.FailMode != FailSkip {
 		return nil, false, fmt.Errorf("%w: decree %d", errLogCollected, p.clean+1)
 	}
 	p.full, p.idle = p.windowFull(), false
 	if p.full {
 		return nil, false, nil
 	}
-	if len(p.queue) > 0 {
+	if p.collected && len(p.queue) == 0 {
+		if b, err = p.skipCollected(); err != nil {
+			return nil, false, err
+		}
+	}
+	if b != nil {
+		p.skipBytes = 0
+	} else if len(p.queue) > 0 {
 		b = p.queue[0]
 		p.queue[0] = nil
 		p.queue = p.queue[1:]
 		p.queueBytes -= b.bytes
 		b.prev = p.cursor
-		p.skipped = 0
+		p.skipBytes = 0
 	} else {
 		b, load = p.fromTail()
 	}
 	if b == nil {
 		return nil, load && p.mayLoad(), nil
 	}
+	b = p.dose(b)
 	if len(p.inflight) == 0 {
 		p.watchdog.Reset(p.o.AckTimeout)
 	}
 	p.cursor, p.clean = b.last, max(p.clean, b.last)
-	p.inflight = append(p.inflight, sent{last: b.last, bytes: b.bytes, first: b.first, newest: b.newest})
+	p.inflight = append(p.inflight, sent{last: b.last, only: b.only(), bytes: b.bytes, first: b.first, newest: b.newest})
 	p.inflightBytes += b.bytes
 	return b, !p.windowFull() && p.mayLoad() && !p.feed.inTail(p.readTo()), nil
 }
 
 // windowFull says whether the remote has to confirm something before more is sent. The caller holds mu.
 func (p *pipeline) windowFull() bool {
-	return len(p.inflight) > 0 && (len(p.inflight) >= p.o.WindowBatches || p.inflightBytes >= p.o.WindowBytes)
+	if len(p.inflight) == 0 {
+		return false
+	}
+	return len(p.inflight) >= p.o.WindowBatches || p.inflightBytes >= p.o.WindowBytes || p.inflight[0].last <= p.careful
 }
 
 // fromTail makes a batch of what the tail has next. It returns none, and behind, when the log has to be read first.
@@ -151,7 +162,7 @@ func (p *pipeline) fromTail() (b *batch, behind bool) {
 		moved := v.clean > p.clean
 		p.clean, b.last = v.clean, v.clean
 		if len(b.mutations) > 0 {
-			p.passed, p.skipped = v.passed, 0
+			p.passed, p.skipBytes = v.passed, 0
 			return b, false
 		}
 		if !moved {
@@ -159,9 +170,9 @@ func (p *pipeline) fromTail() (b *batch, behind bool) {
 		}
 		v = p.feed.after(p.clean, p.o.BatchBytes, p.records[:0])
 	}
-	bytes := v.passed - p.passed + p.skipped
+	bytes := v.passed - p.passed + p.skipBytes
 	if p.clean-p.cursor >= p.o.SkipDecrees || p.clean > p.cursor && bytes >= uint64(p.o.SkipBytes) {
-		p.passed, p.skipped = v.passed, 0
+		p.passed, p.skipBytes = v.passed, 0
 		return b, false
 	}
 	p.idle = true

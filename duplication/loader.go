@@ -134,7 +134,7 @@ func (p *pipeline) hand(b *batch, position uint64, read int) bool {
 		p.queue[len(p.queue)-1].last = b.last
 	default:
 		p.clean = b.last
-		p.skipped += uint64(read)
+		p.skipBytes += uint64(read)
 	}
 	return p.queueBytes < p.o.ReadAheadBytes
 }

@@ -52,6 +52,8 @@ func newCollector(s *Source) *collector {
 			counter("shipped_batches_total", "Batches sent, repetitions included.", func(s *PipelineStatus) float64 { return float64(s.ShippedBatches) }),
 			counter("loaded_bytes_total", "Bytes of mutations sent that were read from the log.", func(s *PipelineStatus) float64 { return float64(s.LoadedBytes) }),
 			counter("connects_total", "Streams opened.", func(s *PipelineStatus) float64 { return float64(s.Connects) }),
+			counter("skipped_decrees_total", "Decrees that the remote was not given, in fail mode skip.", func(s *PipelineStatus) float64 { return float64(s.SkippedDecrees) }),
+			counter("skipped_ranges_total", "Ranges of decrees that the remote was not given, in fail mode skip.", func(s *PipelineStatus) float64 { return float64(s.SkippedRanges) }),
 			counter("failures_total", "Streams and reads of the log that failed.", func(s *PipelineStatus) float64 { return float64(s.Failures) }),
 		},
 		state:   desc("state", "1 for the state that the pipeline is in.", "state"),

@@ -67,19 +67,14 @@ type Jobs interface {
 	Submit(ctx context.Context, code tasks.Code, key string, f threadpool.Func) (*tasks.Job, error)
 }
 
-// FailMode says what happens to a mutation that a remote does not take.
-type FailMode uint8
-
-// FailSlow retries for ever. It is the only mode so far.
-const FailSlow FailMode = 0
-
 // Remote is another cluster that this one is duplicated to.
 type Remote struct {
 	// Name identifies the remote in progress records, metrics and commands: 1 to 64 letters, digits, '-', '_' or '.'.
 	Name string
 	// Addresses are the peers' host:port; at least one. They are tried in turn.
 	Addresses []string
-	FailMode  FailMode
+	// FailMode is FailSlow by default.
+	FailMode FailMode
 }
 
 // Options configures a Source.
@@ -224,7 +219,7 @@ func (r *Remote) validate() error {
 			return fmt.Errorf("duplication: remote %q: address %q is not host:port", r.Name, address)
 		}
 	}
-	if r.FailMode != FailSlow {
+	if r.FailMode > FailSkip {
 		return fmt.Errorf("duplication: remote %q: unknown fail mode %d", r.Name, r.FailMode)
 	}
 	return nil

@@ -40,6 +40,7 @@ func (b *batch) add(decree uint64, timestamp mutation.Timestamp, data []byte) {
 // sent is what remains of a batch until it is confirmed.
 type sent struct {
 	last          uint64
+	only          uint64 // the decree of its mutation, when there is just one
 	bytes         int
 	first, newest mutation.Timestamp
 }
@@ -75,6 +76,7 @@ type pipeline struct {
 
 	mu sync.Mutex
 	flow
+	skips
 	report
 	paused    bool
 	interrupt context.CancelCauseFunc // ends the open stream; nil without one
@@ -105,8 +107,9 @@ type flow struct {
 	progress  bool // something was confirmed on this stream
 	loadAfter time.Time
 	loadTimer *time.Timer // wakes the pipeline at loadAfter
-	// readDecrees and readBytes count what jobs have read; skipped is what they found not to be shipped since the last batch.
-	readDecrees, readBytes, skipped uint64
+	// readDecrees and readBytes count what jobs have read; skipBytes is what they found not to be shipped since the last
+	// batch.
+	readDecrees, readBytes, skipBytes uint64
 	// watchdog ends the stream when nothing is confirmed for too long; it is stopped while nothing is in flight.
 	watchdog *time.Timer
 }
@@ -234,7 +237,10 @@ func (p *pipeline) pause(ctx context.Context, err error) {
 	if errors.Is(err, errPaused) || errors.Is(err, errNotLeader) {
 		return
 	}
-	state, delay := p.judge(err)
+	state, delay := StateConnecting, time.Duration(0)
+	if !p.skipRefused(err) {
+		state, delay = p.judge(err)
+	}
 	p.logger.Log(ctx, p.source.level(p.remote.Name, state, err, delay), "duplication interrupted", "state", state.String(), "error", err, "retry_in", delay)
 	p.mu.Lock()
 	p.failures++

@@ -58,7 +58,9 @@ func (r *Receiver) explain(err error) *refusal {
 		f := refuse(peerpb.RefusalReason_REFUSAL_REASON_GAP, "%v", err)
 		f.confirmed = gap.Have
 		return f
-	case errors.As(err, &tooLarge), errors.As(err, &skewed), errors.Is(err, mutation.ErrFormat):
+	case errors.As(err, &skewed):
+		return refuse(peerpb.RefusalReason_REFUSAL_REASON_CLOCK, "%v", err)
+	case errors.As(err, &tooLarge), errors.Is(err, mutation.ErrFormat):
 		return refuse(peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, "%v", err)
 	case errors.Is(err, replica.ErrBusy):
 		return refuse(peerpb.RefusalReason_REFUSAL_REASON_BUSY, "%v", err)

@@ -133,6 +133,12 @@ type PipelineStatus struct {
 	LoadedBytes      uint64 `json:"loaded_bytes"`
 	Connects         uint64 `json:"connects"`
 	Failures         uint64 `json:"failures"`
+	// FailMode says whether mutations that the remote will never have are skipped; SkippedDecrees and SkippedRanges count those that
+	// were since the start, and Skipped are the newest 16 ranges.
+	FailMode       FailMode       `json:"fail_mode"`
+	SkippedDecrees uint64         `json:"skipped_decrees"`
+	SkippedRanges  uint64         `json:"skipped_ranges"`
+	Skipped        []SkippedRange `json:"skipped,omitempty"`
 	// LastError is why the last stream or job failed, at LastErrorAt; the next attempt is at RetryAt.
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
@@ -190,7 +196,8 @@ func permanent(err error) bool {
 	if errors.As(err, &refusal) {
 		switch refusal.reason {
 		case peerpb.RefusalReason_REFUSAL_REASON_PARTITIONS_DIFFER, peerpb.RefusalReason_REFUSAL_REASON_SAME_CLUSTER,
-			peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, peerpb.RefusalReason_REFUSAL_REASON_BASELINE:
+			peerpb.RefusalReason_REFUSAL_REASON_UNACCEPTABLE, peerpb.RefusalReason_REFUSAL_REASON_BASELINE,
+			peerpb.RefusalReason_REFUSAL_REASON_CLOCK:
 			return true
 		}
 		return false

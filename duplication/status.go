@@ -2,6 +2,7 @@ package duplication
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -76,6 +77,7 @@ func (p *pipeline) status(now time.Time) PipelineStatus {
 		InFlightBatches: len(p.inflight), InFlightBytes: p.inflightBytes, ReadAheadBytes: p.queueBytes,
 		ShippedMutations: p.mutations, ShippedBytes: p.bytes, ShippedBatches: p.batches, LoadedBytes: p.loadedBytes,
 		Connects: p.connects, Failures: p.failures, RetryAt: p.retryAt,
+		FailMode: p.remote.FailMode, SkippedDecrees: p.skips.decrees, SkippedRanges: p.skips.count, Skipped: slices.Clone(p.skips.ranges),
 	}
 	if p.lastError != nil {
 		s.LastError, s.LastErrorAt = p.lastError.Error(), p.errorAt

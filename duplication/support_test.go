@@ -192,6 +192,7 @@ type testTarget struct {
 	progress uint64
 	others   map[uint64]uint64 // progress of other clusters than the source
 	applied  uint64
+	refused  map[uint64]error // decrees that cannot be applied, and why
 	got      []mutation.SourceMutation
 	batches  int
 	empty    int
@@ -246,6 +247,11 @@ func (t *testTarget) apply(b mutation.Batch) (uint64, error) {
 	}
 	if b.Prev > t.progress {
 		return 0, &replica.GapError{Have: t.progress}
+	}
+	for _, m := range b.Mutations {
+		if err := t.refused[m.Decree]; err != nil && m.Decree > t.progress {
+			return 0, err
+		}
 	}
 	t.batches++
 	if len(b.Mutations) == 0 {

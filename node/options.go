@@ -436,6 +436,31 @@ func ParseRemote(s string) (duplication.Remote, error) {
 	return r, nil
 }
 
+// SetFailModes reads "[name=]slow" and "[name=]skip" into remotes; without a name all of them are meant, and the last word counts.
+func SetFailModes(remotes []duplication.Remote, modes []string) error {
+	for _, s := range modes {
+		fail := func(reason string) error { return &FlagError{Flag: "dup-fail-mode", Value: s, Reason: reason} }
+		name, word, named := strings.Cut(s, "=")
+		if !named {
+			word = s
+		}
+		mode, err := duplication.ParseFailMode(word)
+		if err != nil {
+			return fail("must be slow or skip, or NAME=slow or NAME=skip for one remote")
+		}
+		found := false
+		for i := range remotes {
+			if !named || remotes[i].Name == name {
+				remotes[i].FailMode, found = mode, true
+			}
+		}
+		if named && !found {
+			return fail("no --duplicate-to has this name")
+		}
+	}
+	return nil
+}
+
 func notInName(c rune) bool {
 	switch {
 	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':

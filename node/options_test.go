@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -67,6 +68,29 @@ func TestPasswordOpensTheNetwork(t *testing.T) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestSetFailModes(t *testing.T) {
+	for _, tc := range []struct {
+		modes []string
+		want  string
+	}{
+		{nil, "slow slow"}, {[]string{"skip"}, "skip skip"}, {[]string{"b=skip"}, "slow skip"}, {[]string{"skip", "a=slow"}, "slow skip"},
+		{[]string{"c=skip"}, ""}, {[]string{"fast"}, ""}, {[]string{""}, ""}, {[]string{"a="}, ""}, {[]string{"=skip"}, ""},
+	} {
+		remotes := []duplication.Remote{{Name: "a"}, {Name: "b"}}
+		err := SetFailModes(remotes, tc.modes)
+		var flag *FlagError
+		if tc.want == "" {
+			if !errors.As(err, &flag) || flag.Flag != "dup-fail-mode" {
+				t.Errorf("%q: %v", tc.modes, err)
+			}
+			continue
+		}
+		if got := fmt.Sprint(remotes[0].FailMode, remotes[1].FailMode); err != nil || got != tc.want {
+			t.Errorf("%q: %s, %v; want %s", tc.modes, got, err, tc.want)
+		}
 	}
 }
 

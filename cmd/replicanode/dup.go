@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"replicanode/duplication"
 	"replicanode/node"
 	"replicanode/server/admin"
 )
@@ -25,7 +26,7 @@ func dupCommand() *cli.Command {
 						if err != nil {
 							return err
 						}
-						return show(c, a, "REMOTE PARTITION STATE LAG LAG-DECREES LAG-BYTES CONFIRMED APPLIED LIMITED-BY ERROR", pipelineRows)
+						return show(c, a, "REMOTE PARTITION STATE LAG LAG-DECREES LAG-BYTES CONFIRMED APPLIED LIMITED-BY SKIPPED ERROR", pipelineRows)
 					})
 				},
 			},
@@ -43,9 +44,34 @@ func pipelineRows(a node.DuplicationsAnswer) [][]string {
 			confirmed = "unknown"
 		}
 		rows = append(rows, []string{p.Remote, number(p.Partition), p.State.String(), fmt.Sprintf("%.3fs", p.Lag.Seconds), number(p.Lag.Decrees),
-			size(p.Lag.Bytes), confirmed, number(p.Applied), p.LimitedBy.String(), p.LastError})
+			size(p.Lag.Bytes), confirmed, number(p.Applied), p.LimitedBy.String(), skipped(p), p.LastError})
 	}
 	return rows
+}
+
+// shownRanges is how many of the newest skipped ranges a line shows.
+const shownRanges = 3
+
+// skipped is how many decrees a remote was not given, and the newest of them.
+func skipped(p duplication.PipelineStatus) string {
+	if p.SkippedDecrees == 0 {
+		return "0"
+	}
+	text := number(p.SkippedDecrees) + ":"
+	newest := p.Skipped[max(0, len(p.Skipped)-shownRanges):]
+	if uint64(len(newest)) < p.SkippedRanges {
+		text += "…,"
+	}
+	for i, r := range newest {
+		if i > 0 {
+			text += ","
+		}
+		text += number(r.First)
+		if r.Last > r.First {
+			text += "-" + number(r.Last)
+		}
+	}
+	return text
 }
 
 // remoteSwitch is a command with one argument, the remote, that the node takes as a verb.

@@ -84,6 +84,8 @@ func TestBadCommandLinesAreOneLineThatNamesTheMistake(t *testing.T) {
 		{"missing partition", []string{"replica", "drop"}, exitUsage, []string{"--partition is missing", "replicanode replica drop --help"}},
 		{"missing remote", []string{"dup", "pause"}, exitUsage, []string{"replicanode dup"}},
 		{"bad level", run("--task-priority", "checkpoint=urgent"), exitUsage, []string{"--task-priority", "urgent"}},
+		{"bad fail mode", run("--duplicate-to", "b=127.0.0.1:22098", "--dup-fail-mode", "fast"), exitUsage, []string{"--dup-fail-mode fast", "skip"}},
+		{"fail mode of nobody", run("--duplicate-to", "b=127.0.0.1:22098", "--dup-fail-mode", "c=skip"), exitUsage, []string{"--dup-fail-mode c=skip", "name"}},
 		{"bad remote", run("--duplicate-to", "backup"), exitUsage, []string{"--duplicate-to", "name=host:port"}},
 		{"bad log level", run("--log-level", "loud"), exitUsage, []string{"--log-level", "loud"}},
 		{"beyond loopback", run("--listen", "0.0.0.0:0"), exitUsage, []string{"--listen 0.0.0.0:0", "--requirepass"}},

@@ -105,6 +105,7 @@ func poolFlags(d node.Options) []cli.Flag {
 func duplicationFlags(d node.Options) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Category: aboutDuplication, Name: "duplicate-to", Usage: "`NAME=HOST:PORT` of a remote cluster's --peer address to ship every mutation to; repeatable"},
+		&cli.StringSliceFlag{Category: aboutDuplication, Name: "dup-fail-mode", DefaultText: "slow", Usage: "`[NAME=]MODE`: slow stops before what a remote will never take and says so, skip leaves it out and tells; repeatable"},
 		&cli.GenericFlag{Category: aboutDuplication, Name: "dup-tail-bytes", Value: &byteSize{n: d.DupTailBytes, canOff: true}, Usage: "recent mutations kept in memory per partition; off: everything is loaded from the log"},
 		&cli.GenericFlag{Category: aboutDuplication, Name: "dup-tail-total-bytes", Value: &byteSize{n: d.Dup.TailTotalBytes}, Usage: "the same for all partitions together"},
 		&cli.GenericFlag{Category: aboutDuplication, Name: "dup-batch-bytes", Value: &byteSize{n: d.DupBatchBytes}, Usage: "a batch is shipped when it has so many"},
@@ -243,6 +244,9 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 			return node.Options{}, err
 		}
 		o.DuplicateTo = append(o.DuplicateTo, remote)
+	}
+	if err := node.SetFailModes(o.DuplicateTo, c.StringSlice("dup-fail-mode")); err != nil {
+		return node.Options{}, err
 	}
 	return o, nil
 }

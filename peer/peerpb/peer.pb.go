@@ -97,10 +97,12 @@ const (
 	RefusalReason_REFUSAL_REASON_INVALID RefusalReason = 7
 	// A newer stream for the same cluster and partition took this one's place.
 	RefusalReason_REFUSAL_REASON_SUPERSEDED RefusalReason = 8
-	// The batch cannot be applied here, now or later: too large, stamped in the future, or of an unknown format.
+	// The batch cannot be applied here, now or later: too large, or of an unknown format.
 	RefusalReason_REFUSAL_REASON_UNACCEPTABLE RefusalReason = 9
 	// The source's data rests on mutations of other clusters, which are not here.
 	RefusalReason_REFUSAL_REASON_BASELINE RefusalReason = 10
+	// The batch is stamped too far in the future: one of the clocks is wrong.
+	RefusalReason_REFUSAL_REASON_CLOCK RefusalReason = 11
 )
 
 // Enum value maps for RefusalReason.
@@ -117,6 +119,7 @@ var (
 		8:  "REFUSAL_REASON_SUPERSEDED",
 		9:  "REFUSAL_REASON_UNACCEPTABLE",
 		10: "REFUSAL_REASON_BASELINE",
+		11: "REFUSAL_REASON_CLOCK",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":       0,
@@ -130,6 +133,7 @@ var (
 		"REFUSAL_REASON_SUPERSEDED":        8,
 		"REFUSAL_REASON_UNACCEPTABLE":      9,
 		"REFUSAL_REASON_BASELINE":          10,
+		"REFUSAL_REASON_CLOCK":             11,
 	}
 )
 
@@ -884,7 +888,7 @@ const file_peer_proto_rawDesc = "" +
 	"\bEncoding\x12\x18\n" +
 	"\x14ENCODING_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eENCODING_PLAIN\x10\x01\x12\x0f\n" +
-	"\vENCODING_S2\x10\x02*\xdf\x02\n" +
+	"\vENCODING_S2\x10\x02*\xf9\x02\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REFUSAL_REASON_NOT_LEADER\x10\x01\x12$\n" +
@@ -897,7 +901,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x19REFUSAL_REASON_SUPERSEDED\x10\b\x12\x1f\n" +
 	"\x1bREFUSAL_REASON_UNACCEPTABLE\x10\t\x12\x1b\n" +
 	"\x17REFUSAL_REASON_BASELINE\x10\n" +
-	"2_\n" +
+	"\x12\x18\n" +
+	"\x14REFUSAL_REASON_CLOCK\x10\v2_\n" +
 	"\x04Node\x12W\n" +
 	"\bDescribe\x12$.replicanode.peer.v1.DescribeRequest\x1a%.replicanode.peer.v1.DescribeResponse2m\n" +
 	"\vDuplication\x12^\n" +
