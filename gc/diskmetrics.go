@@ -26,7 +26,7 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 	level := desc("level", "0 ok, 1 low, 2 critical: writes are refused.", "path")
 	stuck := desc("stuck", "1 while the disk does not answer.", "path")
 	sync := desc("sync_seconds", "How long the newest write and sync of 4 KiB took.", "path")
-	failed := desc("errors", "Runs in which the disk could not be measured, since the start.", "path")
+	failed := desc("errors_total", "Runs in which the disk could not be measured, since the start.", "path")
 	owned := desc("used_bytes", "Allocated bytes by owner: log, data, checkpoint.", "path", "partition", "kind")
 	rest := desc("unowned_bytes", "Allocated bytes of no partition: dropped, other.", "path", "kind")
 	descs := []*prometheus.Desc{total, free, inodes, level, stuck, sync, failed, owned, rest}

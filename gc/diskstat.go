@@ -275,6 +275,7 @@ func (d *DiskStat) measure(turn Turn, i int) error {
 	}
 	d.mu.Unlock()
 	switch {
+	case errors.Is(err, context.Canceled):
 	case err != nil && (!stuck || !wasStuck):
 		d.o.Logger.Warn("disk cannot be measured", "path", d.o.Dirs[i], "stuck", stuck, "error", err)
 	case err == nil && wasStuck:

@@ -58,8 +58,13 @@ type TasksAnswer struct {
 	Stats []tasks.CodeStats `json:"stats"`
 }
 
-// TaskChange is the body of POST /v1/tasks/{code}.
+// TaskChange is the body of POST /v1/tasks/{code}: fields of its spec, which change together or not at all.
 type TaskChange struct {
+	Fields []FieldChange `json:"fields"`
+}
+
+// FieldChange is one field of a spec and its new value, as --task takes them.
+type FieldChange struct {
 	Field string `json:"field"`
 	Value string `json:"value"`
 }
@@ -204,20 +209,25 @@ func (n *Node) getJob(r *http.Request, _ none) (JobStatus, error) {
 	return s, nil
 }
 
-// postTask changes one field of a task code's spec.
+// postTask changes fields of a task code's spec, all or none.
 func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
-	override := fmt.Sprintf("%s.%s=%s", r.PathValue("code"), in.Field, in.Value)
-	o, err := tasks.ParseOverride(override)
-	if err == nil {
-		err = n.tasks.Apply(o)
+	if len(in.Fields) == 0 {
+		return TasksAnswer{}, admin.BadRequest("say which fields to change, for example {\"fields\":[{\"field\":\"priority\",\"value\":\"high\"}]}")
 	}
-	switch {
+	var overrides []tasks.Override
+	for _, f := range in.Fields {
+		o, err := tasks.ParseOverride(fmt.Sprintf("%s.%s=%s", r.PathValue("code"), f.Field, f.Value))
+		if err != nil {
+			return TasksAnswer{}, admin.BadRequest("%v", err)
+		}
+		overrides = append(overrides, o)
+	}
+	switch err := n.tasks.Apply(overrides...); {
 	case errors.Is(err, tasks.ErrUnknownCode):
 		return TasksAnswer{}, admin.NotFound("%v", err)
 	case err != nil:
 		return TasksAnswer{}, admin.BadRequest("%v", err)
 	}
-	n.opts.Logger.Info("task spec changed", "code", r.PathValue("code"), "field", in.Field, "value", in.Value)
 	return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
 }
 
@@ -237,13 +247,6 @@ func (n *Node) postTaskRun(r *http.Request, _ none) (Done, error) {
 	}
 	run()
 	return Done{Done: true}, nil
-}
-
-// explainedWaiting bounds the waiting tasks that an explanation lists; it counts all.
-const explainedWaiting = 100
-
-func (n *Node) getExplanation(*http.Request, none) (tasks.Explanation, error) {
-	return n.tasks.Explain(explainedWaiting), nil
 }
 
 func (n *Node) getGC(*http.Request, none) (GCAnswer, error) {

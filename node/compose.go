@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"replicanode/checkpoint"
 	"replicanode/duplication"
@@ -61,7 +64,8 @@ func (n *Node) openFolder(ctx context.Context) error {
 	n.announced = true
 	n.opts.Logger.Info("starting", "data", n.opts.DataDir, "cluster", folder.Identity.ClusterID, "node", folder.Identity.NodeID,
 		"partitions", folder.Identity.Partitions, "version", ThisBuild().Version, "pid", os.Getpid())
-	if n.admin, err = admin.New(admin.Options{Listener: n.listeners.admin, Gatherer: n.registry, Health: n, Password: n.opts.RequirePass, Logger: n.opts.Logger}); err != nil {
+	if n.admin, err = admin.New(admin.Options{Listener: n.listeners.admin, Gatherer: n.registry, Health: n, Password: n.opts.RequirePass,
+		MaxConnections: n.opts.MaxAdminConnections, Logger: n.opts.Logger, Registerer: n.registry}); err != nil {
 		return err
 	}
 	n.routes()
@@ -73,7 +77,10 @@ func (n *Node) openFolder(ctx context.Context) error {
 		n.opts.Logger.Warn("addresses file not written", "error", err)
 	}
 	n.onClose("addresses file", folder.removeAddresses)
-	return nil
+	r := n.opts.replicaOptions(folder.Identity, nil)
+	r.EnsureDefaults()
+	n.limits = limits{mutation: r.MaxMutationBytes, duplicated: r.MaxDuplicatedBytes}
+	return n.acceptClients(ctx)
 }
 
 func (n *Node) startPool(ctx context.Context) error {
@@ -117,8 +124,6 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	o.Log.Metrics, o.Log.BallastBytes = plog.NewMetrics(n.registry), logBallastBytes
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
-	o.EnsureDefaults()
-	n.limits = limits{mutation: o.MaxMutationBytes, duplicated: o.MaxDuplicatedBytes}
 	if n.host, err = replica.NewHost(o); err != nil {
 		return err
 	}
@@ -155,7 +160,7 @@ func (n *Node) startDuplication(ctx context.Context) error {
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions, Remotes: n.opts.DuplicateTo, Network: n.client, Jobs: n.tasks,
 		TailBytes: int(n.opts.DupTailBytes), BatchBytes: int(n.opts.DupBatchBytes), WindowBytes: int(n.opts.DupWindowBytes),
 		MaxTailBytes: int(n.opts.Dup.TailTotalBytes), WindowBatches: n.opts.Dup.WindowBatches, ReadAheadBytes: int(n.opts.Dup.ReadAheadBytes),
-		Logger: n.opts.Logger, Registerer: n.registry,
+		Logger: slog.New(newSparseHandler(n.opts.Logger.Handler(), "remote", warningPause)), Registerer: n.registry,
 	}
 	for _, p := range n.openPartitions() {
 		o.Partitions = append(o.Partitions, p)
@@ -243,13 +248,39 @@ func (n *Node) startMaintenance(ctx context.Context) error {
 	return n.startGC(ctx)
 }
 
+// acceptClients lets clients connect. They are told to wait until serveClients.
 func (n *Node) acceptClients(ctx context.Context) error {
 	var err error
 	o := n.opts.clientOptions(n.limits)
-	o.Listener, o.Store, o.WriteGate, o.Registerer = n.listeners.redis, redis.FromHost(n.host), n.maintenance.disk.Gate, n.registry
+	o.Listener, o.Registerer, o.DiskFull = n.listeners.redis, n.registry, n.diskFull
+	o.Loading = n.phases.loading
 	n.redis, err = redis.New(o)
 	if err != nil {
 		return fmt.Errorf("make the clients' server: %w", err)
 	}
-	return n.startService(ctx, clientsServer, n.redis)
+	return n.startService(ctx, "clients' connections", n.redis)
+}
+
+// serveClients lets the clients' commands through. What serves them is stopped before what they need.
+func (n *Node) serveClients(context.Context) error {
+	n.redis.Open(redis.FromHost(n.host), n.writeGate)
+	n.onStop(clientsServer, n.redis.Stop)
+	return nil
+}
+
+// writeGate refuses writes while the disk is critically full.
+func (n *Node) writeGate() error {
+	if err := n.maintenance.disk.Gate(); err != nil {
+		return fmt.Errorf("OOM %w", err)
+	}
+	return nil
+}
+
+// diskFull names the disk that has no room for a log, and what is free on it.
+func (n *Node) diskFull() string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(n.opts.DataDir, &st); err != nil {
+		return fmt.Sprintf("the disk of %s is full: writes are refused until there is space", n.opts.DataDir)
+	}
+	return fmt.Sprintf("the disk of %s is full: %d bytes free; writes are refused until there is space", n.opts.DataDir, st.Bavail*uint64(st.Bsize))
 }

@@ -106,7 +106,11 @@ func (n *Node) spaceChanged(level gc.Level, refuse error) {
 		n.opts.Logger.Info("disk space recovered")
 		return
 	}
-	n.opts.Logger.Warn("disk space is short", "level", level.String(), "refusing_writes", refuse != nil, "reason", refuse)
+	attrs := []any{"level", level.String(), "refusing_writes", refuse != nil}
+	if refuse != nil {
+		attrs = append(attrs, "reason", refuse)
+	}
+	n.opts.Logger.Warn("disk space is short", attrs...)
 	n.maintenance.logs.Trigger()
 	n.maintenance.replicas.Trigger()
 	n.maintenance.values.Trigger()

@@ -104,7 +104,7 @@ func (n *Node) Start(ctx context.Context) error {
 		{name: PhaseReplicas, deadline: long, run: n.openReplicas, reasons: n.partitionReasons},
 		{name: PhaseDuplication, deadline: short, run: n.startDuplication},
 		{name: PhaseMaintenance, deadline: short, run: n.startMaintenance},
-		{name: PhaseClients, deadline: short, run: n.acceptClients},
+		{name: PhaseClients, deadline: short, run: n.serveClients},
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"replicanode/duplication"
 	"replicanode/server/admin"
 	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 func TestMain(m *testing.M) {
@@ -202,9 +203,12 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 	}{
 		{"/v1/checkpoints", CheckpointRequest{}, http.StatusBadRequest},
 		{"/v1/checkpoints", CheckpointRequest{Partition: partitionNumber(9)}, http.StatusNotFound},
-		{"/v1/tasks/nonsense", TaskChange{Field: "priority", Value: "high"}, http.StatusNotFound},
-		{"/v1/tasks/checkpoint", TaskChange{Field: "priority", Value: "urgent"}, http.StatusBadRequest},
-		{"/v1/tasks/checkpoint", TaskChange{Field: "colour", Value: "red"}, http.StatusBadRequest},
+		{"/v1/tasks/nonsense", change("priority", "high"), http.StatusNotFound},
+		{"/v1/tasks/checkpoint", change("priority", "urgent"), http.StatusBadRequest},
+		{"/v1/tasks/checkpoint", change("colour", "red"), http.StatusBadRequest},
+		{"/v1/tasks/checkpoint", TaskChange{}, http.StatusBadRequest},
+		{"/v1/tasks/checkpoint", change("priority", "high", "max_running", "1", "timeout", "never"), http.StatusBadRequest},
+		{"/v1/tasks/checkpoint", change("priority", "high", "max_running", "1", "timeout", "-1s"), http.StatusBadRequest},
 		{"/v1/tasks/load_private_log/run", nil, http.StatusNotFound},
 		{"/v1/duplications/nobody/pause", nil, http.StatusNotFound},
 	} {
@@ -214,10 +218,15 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 			t.Errorf("%s %+v: got %v, want status %d", tc.path, tc.body, err, tc.status)
 		}
 	}
-	if _, err := admin.Post[TasksAnswer](t.Context(), c, "/v1/tasks/checkpoint", TaskChange{Field: "priority", Value: "high"}); err != nil {
+	for _, spec := range n.tasks.Specs() {
+		if spec.Code == tasks.Checkpoint && (spec.Priority != threadpool.Low || spec.MaxRunning == 1) {
+			t.Errorf("a refused change took effect in part: %+v", spec)
+		}
+	}
+	if _, err := admin.Post[TasksAnswer](t.Context(), c, "/v1/tasks/checkpoint", change("priority", "high")); err != nil {
 		t.Error(err)
 	}
-	explanation, err := admin.Get[tasks.Explanation](t.Context(), c, "/v1/tasks/explain")
+	explanation, err := admin.Get[ExplainAnswer](t.Context(), c, "/v1/tasks/explain")
 	if err != nil || explanation.Pool.Workers == 0 {
 		t.Errorf("explain: %+v, %v", explanation, err)
 	}
@@ -281,6 +290,15 @@ func TestDamagedPartitionDoesNotStopTheOthers(t *testing.T) {
 	if served == 0 || refused == 0 {
 		t.Fatalf("%d keys served, %d refused; want some of both", served, refused)
 	}
+}
+
+// change is a change of one or more fields, each followed by its value.
+func change(fields ...string) TaskChange {
+	var c TaskChange
+	for i := 0; i < len(fields); i += 2 {
+		c.Fields = append(c.Fields, FieldChange{Field: fields[i], Value: fields[i+1]})
+	}
+	return c
 }
 
 func partitionNumber(n uint32) *uint32 { return &n }

@@ -19,7 +19,7 @@ const (
 	PhaseReplicas    = "open_replicas"
 	PhaseDuplication = "start_duplication"
 	PhaseMaintenance = "start_maintenance"
-	PhaseClients     = "accept_clients"
+	PhaseClients     = "serve_clients"
 	PhaseServing     = "serving"
 	PhaseStopping    = "stopping"
 )
@@ -99,6 +99,16 @@ func (p *phases) progress(done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done, p.total = done, total
+}
+
+// loading is what clients are told before the node serves them.
+func (p *phases) loading() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.total > 0 {
+		return fmt.Sprintf("the node is starting: %s, %d of %d done", p.name, p.done, p.total)
+	}
+	return "the node is starting: " + p.name
 }
 
 // readiness is the state of start-up alone; the node adds what went wrong since.

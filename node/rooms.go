@@ -30,6 +30,7 @@ func (o *Options) poolOptions() threadpool.Options {
 		MaxParked:  o.MaxParked,
 		Guards:     o.guards(),
 		Slice:      o.Slice,
+		Decisions:  keptDecisions,
 		IO:         threadpool.IORate{BytesPerSecond: max(0, o.IORate)},
 		Logger:     o.Logger,
 	}

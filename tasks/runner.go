@@ -256,29 +256,48 @@ func (r *Runner) SetPriority(code Code, p threadpool.Priority) error {
 	return r.Apply(Override{Code: code, Field: "priority", Value: p.String()})
 }
 
-// Apply changes one field of one spec at run time. Tasks already in the pool obey new priorities and limits at once; new
-// timeouts and slices apply to later submissions, a new period to the next interval.
-func (r *Runner) Apply(o Override) error {
+// Apply changes fields of specs at run time, all of them or, with an error, none. Tasks already in the pool obey new priorities and
+// limits at once; new timeouts and slices apply to later submissions, a new period to the next interval.
+func (r *Runner) Apply(overrides ...Override) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := r.codes[o.Code]
-	if st == nil {
-		return fmt.Errorf("override %s: %w", o, ErrUnknownCode)
+	var changed []*codeState
+	before := map[*codeState]Spec{}
+	undo := func() {
+		for _, st := range changed {
+			st.spec = before[st]
+		}
 	}
-	before := st.spec
-	if err := st.spec.apply(o); err != nil {
-		return err
+	for _, o := range overrides {
+		st := r.codes[o.Code]
+		if st == nil {
+			undo()
+			return fmt.Errorf("override %s: %w", o, ErrUnknownCode)
+		}
+		if _, ok := before[st]; !ok {
+			before[st] = st.spec
+			changed = append(changed, st)
+		}
+		if err := st.spec.apply(o); err != nil {
+			undo()
+			return err
+		}
 	}
-	if err := r.install(st); err != nil {
-		st.spec = before
-		return err
-	}
-	r.log.Info("task spec changed", "code", string(o.Code), "field", o.Field, "value", o.Value)
-	if o.Field == "period" || o.Field == "jitter" {
-		for p := range r.periodics {
-			if p.code == st {
-				p.rearm()
+	for i, st := range changed {
+		if err := r.install(st); err != nil {
+			undo()
+			for _, st := range changed[:i] {
+				err = errors.Join(err, r.install(st))
 			}
+			return err
+		}
+	}
+	for _, o := range overrides {
+		r.log.Info("task spec changed", "code", string(o.Code), "field", o.Field, "value", o.Value)
+	}
+	for p := range r.periodics {
+		if old, ok := before[p.code]; ok && (old.Period != p.code.spec.Period || old.Jitter != p.code.spec.Jitter) {
+			p.rearm()
 		}
 	}
 	return nil

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -303,19 +301,4 @@ func refuseZero(c *cli.Context, flags ...string) error {
 		}
 	}
 	return nil
-}
-
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, &node.FlagError{Flag: "log-level", Value: level, Reason: "must be debug, info, warn or error"}
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, &node.FlagError{Flag: "log-format", Value: format, Reason: "must be text or json"}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"replicanode/node"
 	"replicanode/server/admin"
 	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 func taskCommand() *cli.Command {
@@ -20,7 +22,7 @@ func taskCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Flags: remoteFlags(), Action: taskList},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
-			{Name: "set", Usage: "change a task code while the node runs", ArgsUsage: "CODE FIELD=VALUE…", Flags: remoteFlags(), Action: taskSet},
+			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Flags: remoteFlags(), Action: taskSet},
 			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
 			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Flags: remoteFlags(), Action: taskRun},
 		},
@@ -43,35 +45,90 @@ func showTasks(c *cli.Context, a node.TasksAnswer) error {
 
 func taskExplain(c *cli.Context) error {
 	return ask(c, func(client *admin.Client) error {
-		snapshot, err := admin.Get[tasks.Explanation](c.Context, client, "/v1/tasks/explain")
+		a, err := admin.Get[node.ExplainAnswer](c.Context, client, "/v1/tasks/explain")
 		if err != nil {
 			return err
 		}
 		if c.Bool("json") {
-			return show(c, snapshot, "", nil)
+			return show(c, a, "", nil)
 		}
-		_, err = fmt.Fprintln(c.App.Writer, snapshot.String())
-		return err
+		return writeExplanation(c.App.Writer, a)
 	})
+}
+
+// shownDecisions is how many of the last picks the text has; JSON has more.
+const shownDecisions = 20
+
+func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
+	fmt.Fprintf(w, "%s; %s\n", a.Pool.String(), a.Adaptive.String())
+	if len(a.Pool.Running) > 0 {
+		fmt.Fprintln(w, "\nRunning")
+		var rows [][]string
+		for _, t := range a.Pool.Running {
+			rows = append(rows, []string{keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), short(t.Ran), number(int(t.Parks))})
+		}
+		if err := table(w, "TASK PRIORITY FOR RAN PARKS", rows); err != nil {
+			return err
+		}
+	}
+	if len(a.Pool.Waiting) > 0 {
+		fmt.Fprintln(w, "\nWaiting, the next to run first")
+		var rows [][]string
+		for _, t := range a.Pool.Waiting {
+			rows = append(rows, []string{keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), t.Blocker.String(), fmt.Sprint(t.Parked)})
+		}
+		if err := table(w, "TASK PRIORITY WAITS FOR PARKED", rows); err != nil {
+			return err
+		}
+	}
+	if len(a.Decisions) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nLast picks, the newest last")
+	var rows [][]string
+	for _, d := range a.Decisions[max(0, len(a.Decisions)-shownDecisions):] {
+		what := "started"
+		if d.Resumed {
+			what = fmt.Sprintf("resumed %d×", d.Times)
+		}
+		rows = append(rows, []string{d.At.Local().Format("15:04:05.000"), keyOf(d.Code, d.Key), what, level(d.Priority, d.Effective, d.Cause), d.Reason.String(), number(d.Others), short(d.Waited)})
+	}
+	return table(w, "AT TASK WHAT PRIORITY WHY AMONG WAITED", rows)
+}
+
+// keyOf is a task's key, which begins with its code, or its code.
+func keyOf(code, key string) string {
+	if key == "" {
+		return code
+	}
+	return key
+}
+
+// level is the priority a task has, and how it came to another one.
+func level(base, effective threadpool.Priority, cause threadpool.Cause) string {
+	if base == effective {
+		return base.String()
+	}
+	return fmt.Sprintf("%s, %s from %s", effective, cause, base)
 }
 
 func taskSet(c *cli.Context) error {
 	if c.NArg() < 2 {
 		return usagef("set wants a task code and one or more FIELD=VALUE, for example: replicanode task set load_private_log priority=high")
 	}
-	client := admin.NewClient(c.String("admin"), c.String("password"))
-	defer client.Close()
-	code := c.Args().First()
-	var answer node.TasksAnswer
+	var change node.TaskChange
 	for _, arg := range c.Args().Tail() {
 		field, value, ok := strings.Cut(arg, "=")
-		if !ok {
+		if !ok || field == "" || value == "" {
 			return usagef("%q is not FIELD=VALUE, for example priority=high", arg)
 		}
-		var err error
-		if answer, err = admin.Post[node.TasksAnswer](c.Context, client, "/v1/tasks/"+url.PathEscape(code), node.TaskChange{Field: field, Value: value}); err != nil {
-			return err
-		}
+		change.Fields = append(change.Fields, node.FieldChange{Field: field, Value: value})
+	}
+	client := admin.NewClient(c.String("admin"), c.String("password"))
+	defer client.Close()
+	answer, err := admin.Post[node.TasksAnswer](c.Context, client, "/v1/tasks/"+url.PathEscape(c.Args().First()), change)
+	if err != nil {
+		return err
 	}
 	return showTasks(c, answer)
 }

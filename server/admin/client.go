@@ -46,6 +46,9 @@ func Post[Out any](ctx context.Context, c *Client, path string, in any) (Out, er
 func call[Out any](ctx context.Context, c *Client, method, path string, in any) (Out, error) {
 	var out Out
 	var body io.Reader
+	if method != http.MethodGet && in == nil {
+		in = struct{}{}
+	}
 	if in != nil {
 		data, err := json.Marshal(in)
 		if err != nil {

@@ -12,7 +12,8 @@
 // Every answer of the JSON API is an object, or {"error": "…"} with a status of 400 or more. A request body is JSON, at most
 // MaxBodyBytes long, and refused when it has a field that the route does not know.
 //
-// Who may call: with a password, every route but /healthz and /readyz wants HTTP basic authentication (any user name). A
-// request that a browser sends on behalf of another site (an Origin header of another host) is refused, so that a page opened
-// by an operator cannot reach a node on loopback.
+// Who may call: with a password, every route but /healthz and /readyz wants HTTP basic authentication (any user name). A page that an
+// operator opens in a browser cannot reach a node on loopback: a request is refused when its Origin is another host; when its Host is a
+// name other than localhost, which a page's own name may be made to mean (DNS rebinding); and when it changes something without being
+// declared JSON, which browsers do not send to other sites unasked.
 package admin

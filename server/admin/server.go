@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/url"
 	"runtime/debug"
 	"time"
 
@@ -50,16 +50,23 @@ type Options struct {
 	Health Health
 	// Password, if set, is asked of every request but the health ones.
 	Password string
+	// MaxConnections bounds the connections at once; more wait. Default 256.
+	MaxConnections int
 	// Logger receives one line per failed request; nil discards.
 	Logger *slog.Logger
+	// Registerer receives the metrics; nil means they are not registered.
+	Registerer prometheus.Registerer
 }
 
 // Server serves the operators' HTTP. Make one with New.
 type Server struct {
-	opts Options
-	mux  *http.ServeMux
-	http *http.Server
-	done chan struct{}
+	opts     Options
+	mux      *http.ServeMux
+	http     *http.Server
+	hosts    hosts
+	listener *boundedListener
+	routes   []string
+	done     chan struct{}
 }
 
 // New makes a server that does not accept yet. Routes are added with Handle before Start.
@@ -70,19 +77,29 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: o, mux: http.NewServeMux(), done: make(chan struct{})}
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	s.mux.HandleFunc("GET /healthz", s.healthz)
-	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	s.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &Error{Status: http.StatusNotFound, Message: fmt.Sprintf("no route %s %s; the API is described in docs/operations.md", r.Method, r.URL.Path)})
-	})
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 256
+	}
+	if o.MaxConnections < 1 {
+		return nil, fmt.Errorf("admin server: MaxConnections is %d, must be at least 1", o.MaxConnections)
+	}
+	s := &Server{opts: o, mux: http.NewServeMux(), hosts: hostsOf(o.Listener.Addr()), listener: boundListener(o.Listener, o.MaxConnections), done: make(chan struct{})}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(s.listener.gauge()); err != nil {
+			return nil, fmt.Errorf("register the admin server's metrics: %w", err)
+		}
+	}
+	s.handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP)
+	s.handle("GET /healthz", s.healthz)
+	s.handle("GET /readyz", s.readyz)
+	s.handle("GET /debug/pprof/", pprof.Index)
+	s.handle("GET /debug/pprof/cmdline", pprof.Cmdline)
+	s.handle("GET /debug/pprof/profile", pprof.Profile)
+	s.handle("GET /debug/pprof/symbol", pprof.Symbol)
+	s.handle("GET /debug/pprof/trace", pprof.Trace)
+	s.mux.HandleFunc("/", s.noRoute)
 	s.http = &http.Server{
+		ReadTimeout:       time.Minute,
 		Handler:           s.guard(s.mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -92,11 +109,34 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
+// handle adds a route and remembers it.
+func (s *Server) handle(pattern string, h http.HandlerFunc) {
+	s.routes = append(s.routes, pattern)
+	s.mux.HandleFunc(pattern, h)
+}
+
+// Routes are the patterns of all routes, each with its method, in the order they were added.
+func (s *Server) Routes() []string { return s.routes }
+
+// noRoute answers what no route takes, and says so when only the method is wrong.
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "/" {
+			w.Header().Set("Allow", method)
+			writeError(w, &Error{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("%s takes %s, not %s; see docs/api.md", r.URL.Path, method, r.Method)})
+			return
+		}
+	}
+	writeError(w, &Error{Status: http.StatusNotFound, Message: fmt.Sprintf("no route %s %s; see docs/api.md", r.Method, r.URL.Path)})
+}
+
 // Start serves in the background and returns at once.
 func (s *Server) Start(context.Context) error {
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(s.opts.Listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.opts.Logger.Error("admin server ended", "error", err)
 		}
 	}()
@@ -141,12 +181,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				writeError(w, &Error{Status: http.StatusInternalServerError, Message: "internal error; see the node's log"})
 			}
 		}()
-		if origin := r.Header.Get("Origin"); origin != "" {
-			u, err := url.Parse(origin)
-			if err != nil || u.Host != r.Host {
-				writeError(w, &Error{Status: http.StatusForbidden, Message: fmt.Sprintf("origin %q may not call this node", origin)})
-				return
-			}
+		if err := s.hosts.check(r); err != nil {
+			writeError(w, err)
+			return
 		}
 		if !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="replicanode"`)
@@ -187,7 +224,7 @@ func NotFound(format string, args ...any) error {
 // Handle adds a route of the JSON API. The pattern is that of http.ServeMux with a method ("POST /v1/checkpoints"). In is decoded
 // from the body of a request that has one; the handler reads path values and query from r.
 func Handle[In, Out any](s *Server, pattern string, h func(r *http.Request, in In) (Out, error)) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if err := decode(r, &in); err != nil {
 			writeError(w, err)
@@ -204,9 +241,27 @@ func Handle[In, Out any](s *Server, pattern string, h func(r *http.Request, in I
 }
 
 func decode(r *http.Request, into any) error {
+	if r.Method != http.MethodGet {
+		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+			return &Error{Status: http.StatusUnsupportedMediaType, Message: "a request that changes something needs the header Content-Type: application/json"}
+		}
+	}
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	err := dec.Decode(into)
+	if errors.Is(err, io.EOF) {
+		return nil // no body
+	}
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is more than one value")
+		}
+	}
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return &Error{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("request body is longer than %d bytes", long.Limit)}
+	case err != nil:
 		return BadRequest("request body is not what %s %s takes: %v", r.Method, r.URL.Path, err)
 	}
 	return nil

@@ -82,11 +82,13 @@ func TestBadRequestsAreRefusedWithAReason(t *testing.T) {
 		status                           int
 		want                             string
 	}{
+		{"wrong method", "GET", "/v1/echo", "", "", 405, "/v1/echo takes POST, not GET"},
+		{"two values", "POST", "/v1/echo", "", `{"word":"x"}{}`, 400, "more than one value"},
 		{"unknown route", "GET", "/v1/nothing", "", "", 404, "no route GET /v1/nothing"},
 		{"not JSON", "POST", "/v1/echo", "", "{", 400, "not what POST /v1/echo takes"},
 		{"unknown field", "POST", "/v1/echo", "", `{"wrod":"x"}`, 400, "wrod"},
 		{"no body", "POST", "/v1/echo", "", "", 400, "word is empty"},
-		{"too long", "POST", "/v1/echo", "", `{"word":"` + strings.Repeat("x", MaxBodyBytes) + `"}`, 400, "too large"},
+		{"too long", "POST", "/v1/echo", "", `{"word":"` + strings.Repeat("x", MaxBodyBytes) + `"}`, 413, "longer than 1048576 bytes"},
 		{"another site", "POST", "/v1/echo", "http://example.com", `{"word":"x"}`, 403, "example.com"},
 		{"panic", "POST", "/v1/echo", "", `{"word":"panic"}`, 500, "internal error"},
 	} {
@@ -95,6 +97,7 @@ func TestBadRequestsAreRefusedWithAReason(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			req.Header.Set("Content-Type", "application/json; charset=utf-8")
 			if tc.origin != "" {
 				req.Header.Set("Origin", tc.origin)
 			}
@@ -130,5 +133,123 @@ func TestPasswordGuardsAllButHealth(t *testing.T) {
 	}
 	if _, err := Get[Readiness](context.Background(), closed, "/readyz"); err != nil {
 		t.Fatalf("readyz needs no password: %v", err)
+	}
+}
+
+// TestPagesOfOtherSitesCannotCall: not from another origin, not under a name that was made to mean this machine, and not with what a
+// form can send.
+func TestPagesOfOtherSitesCannotCall(t *testing.T) {
+	addr := serve(t, &health{}, "")
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, host, origin, kind string
+		status                   int
+	}{
+		{"the CLI", addr, "", "application/json", 200},
+		{"a page of the node", addr, "http://" + addr, "application/json", 200},
+		{"localhost", "localhost:" + port, "", "application/json", 200},
+		{"without a port", "127.0.0.1", "", "application/json", 200},
+		{"version 6", "[::1]:" + port, "http://[::1]:" + port, "application/json", 200},
+		{"rebound name", "evil.example:" + port, "http://evil.example:" + port, "application/json", 403},
+		{"rebound name without origin", "evil.example:" + port, "", "application/json", 403},
+		{"name that looks local", "localhost.evil.example:" + port, "", "application/json", 403},
+		{"another address", "192.0.2.1:" + port, "", "application/json", 403},
+		{"another origin", addr, "http://evil.example", "application/json", 403},
+		{"origin of another port", addr, "http://127.0.0.1:1", "application/json", 403},
+		{"sandboxed page", addr, "null", "application/json", 403},
+		{"a form", addr, "", "application/x-www-form-urlencoded", 415},
+		{"a form's text", addr, "", "text/plain", 415},
+		{"nothing said", addr, "", "", 415},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			req, err := http.NewRequest("POST", "http://"+addr+"/v1/echo", strings.NewReader(`{"word":"x"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = tc.host
+			if tc.origin != "" {
+				req.Header.Set("Origin", tc.origin)
+			}
+			if tc.kind != "" {
+				req.Header.Set("Content-Type", tc.kind)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != tc.status {
+				t.Errorf("got %d %s, want %d", resp.StatusCode, body, tc.status)
+			}
+		})
+	}
+}
+
+// TestNodeOnTheNetworkIsCalledByAnyName: its password is what keeps others out.
+func TestNodeOnTheNetworkIsCalledByAnyName(t *testing.T) {
+	h := hostsOf(&net.TCPAddr{IP: net.IPv4zero, Port: 9180})
+	for origin, ok := range map[string]bool{"": true, "http://node-7.example:9180": true, "http://evil.example": false} {
+		r := &http.Request{Host: "node-7.example:9180", Header: http.Header{}}
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		if err := h.check(r); (err == nil) != ok {
+			t.Errorf("origin %q: %v", origin, err)
+		}
+	}
+}
+
+// TestConnectionsAreBounded: one more than may be waits until one is closed.
+func TestConnectionsAreBounded(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := boundListener(l, 1)
+	accepted := make(chan net.Conn)
+	ended := make(chan error)
+	go func() {
+		for {
+			c, err := b.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	var clients []net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	first := <-accepted
+	select {
+	case <-accepted:
+		t.Fatal("a second connection was accepted")
+	default:
+	}
+	if n := b.open.Load(); n != 1 {
+		t.Fatalf("%d connections open", n)
+	}
+	first.Close()
+	first.Close() // gives its place back once
+	second := <-accepted
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	second.Close()
+	if n := b.open.Load(); n != 0 || len(clients) != 2 {
+		t.Fatalf("%d connections open", n)
 	}
 }

@@ -207,7 +207,7 @@ func TestStoreErrors(t *testing.T) {
 		{replica.ErrNotReady, "-LOADING "},
 		{&replica.NotLeaderError{Leader: 2}, "-READONLY "},
 		{&replica.FailedError{Partition: 1, Cause: errors.New("disk")}, "-MISCONF "},
-		{replica.ErrNoSpace, "-MISCONF "},
+		{replica.ErrNoSpace, "-OOM "},
 		{replica.ErrBacklog, "-TRYAGAIN "},
 		{replica.ErrResultUnknown, "-ERR "},
 		{replica.ErrStopped, "-ERR "},

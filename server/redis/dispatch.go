@@ -47,6 +47,11 @@ func (c *conn) dispatch(args [][]byte) {
 		c.refuse("NOAUTH Authentication required.")
 		return
 	}
+	if cmd.flags&flagLoading == 0 && !c.server.ready.Load() {
+		c.server.metrics.refused[refusedLoading].Inc()
+		c.refuse("LOADING " + c.server.opts.Loading())
+		return
+	}
 	if cmd.flags&flagWrite != 0 {
 		c.writes++
 		if gate := c.server.opts.WriteGate; gate != nil {
@@ -168,7 +173,7 @@ func (c *conn) readNow(o *Op, p int) {
 		return
 	}
 	if o.err != nil {
-		storeError(&c.out, o.err)
+		c.server.storeError(&c.out, o.err)
 	}
 	c.recycle(o)
 }

@@ -273,7 +273,11 @@ func (s *Server) infoFields(section string) []InfoField {
 			integer("mem_clients_normal", s.budget.Used()), integer("maxmemory", 0), {"maxmemory_policy", "noeviction"},
 		}
 	case "persistence":
-		return []InfoField{integer("loading", 0), integer("aof_enabled", 1)}
+		loading := int64(1)
+		if s.ready.Load() {
+			loading = 0
+		}
+		return []InfoField{integer("loading", loading), integer("aof_enabled", 1)}
 	case "stats":
 		return []InfoField{
 			integer("total_connections_received", s.metrics.connectionCount.Load()), integer("total_commands_processed", s.metrics.executed.Load()),
@@ -283,7 +287,9 @@ func (s *Server) infoFields(section string) []InfoField {
 	case "replication":
 		return []InfoField{{"role", "master"}, integer("connected_slaves", 0)}
 	case "keyspace":
-		return []InfoField{integer("partitions", int64(s.opts.Store.Partitions()))}
+		if n := s.keys.count(s); n > 0 {
+			return []InfoField{{"db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", n)}}
+		}
 	}
 	return nil
 }

@@ -256,7 +256,7 @@ func scan(c *conn, args [][]byte) {
 	w := c.reply()
 	switch {
 	case err != nil:
-		storeError(w, err)
+		c.server.storeError(w, err)
 		return
 	case s.full:
 		c.server.metrics.refused[refusedReply].Inc()
@@ -277,16 +277,13 @@ func scan(c *conn, args [][]byte) {
 
 // dbsize counts the keys of all partitions.
 func dbsize(c *conn, _ [][]byte) {
-	var sum uint64
-	for p := range c.server.opts.Store.Partitions() {
-		n, err := c.server.opts.Store.Partition(p).Count(c.server.ctx)
-		if err != nil {
-			storeError(c.reply(), err)
-			return
-		}
-		sum += n
+	n, err := c.server.countKeys(c.server.ctx)
+	if err != nil {
+		c.server.storeError(c.reply(), err)
+		return
 	}
-	c.reply().Int(int64(sum))
+	c.server.keys.counted(n)
+	c.reply().Int(int64(n))
 }
 
 // flushSlice is how many keys one mutation of FLUSHDB deletes.
@@ -313,7 +310,7 @@ func flush(c *conn, args [][]byte) {
 	}
 	for p := range c.server.opts.Store.Partitions() {
 		if err := c.flushPartition(p); err != nil {
-			storeError(&c.out, err)
+			c.server.storeError(&c.out, err)
 			return
 		}
 	}

@@ -38,10 +38,11 @@ const (
 	refusedSlow     refusal = "slow_reader"  // a client that did not take its replies
 	refusedIdle     refusal = "timeout"      // a client that was idle too long, or too slow with a request
 	refusedSecurity refusal = "not_a_client" // something that speaks HTTP
+	refusedLoading  refusal = "loading"      // a command that wants the store before it is there
 )
 
 var refusals = []refusal{
-	refusedClients, refusedAuth, refusedGate, refusedBusy, refusedReply, refusedBuffers, refusedSlow, refusedIdle, refusedSecurity,
+	refusedClients, refusedAuth, refusedGate, refusedBusy, refusedReply, refusedBuffers, refusedSlow, refusedIdle, refusedSecurity, refusedLoading,
 }
 
 func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {

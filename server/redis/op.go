@@ -139,7 +139,7 @@ func (o *Op) room(n int) bool {
 func (o *Op) emit(w *resp.Reply) {
 	for _, part := range o.parts {
 		if part.err != nil {
-			storeError(w, part.err)
+			o.c.server.storeError(w, part.err)
 			return
 		}
 		if part.failed {
@@ -149,7 +149,7 @@ func (o *Op) emit(w *resp.Reply) {
 	}
 	switch {
 	case o.err != nil:
-		storeError(w, o.err)
+		o.c.server.storeError(w, o.err)
 	case o.parts != nil:
 		o.cmd.merge(w, o)
 	case o.w == &o.own:

@@ -21,8 +21,11 @@ type Options struct {
 	Addr string
 	// Listener, when it is not nil, is an address that the caller has bound already; Addr is then not used. The server closes it.
 	Listener net.Listener
-	// Store is the keyspace to serve.
+	// Store is the keyspace to serve. It may come later, with Open, when Loading is given.
 	Store Store
+	// Loading says what is being waited for while there is no Store yet. Until then clients are accepted, and commands that Redis
+	// refuses while it loads are refused with LOADING and this text.
+	Loading func() string
 	// Password, when it is not empty, must be given by every client (AUTH) before anything else. The user is "default".
 	Password string
 	// MaxClients is the greatest number of connections; further ones are told so and closed. Default 10000.
@@ -57,6 +60,9 @@ type Options struct {
 	// WriteGate, when it is not nil, is called before every command that may write; with an error the command is refused with the error's
 	// text, which may begin with a code of its own in capitals. It must be cheap and safe for concurrent use.
 	WriteGate func() error
+	// DiskFull, when it is not nil, describes the disk when the store has refused a write for want of space. Those writes are answered
+	// with OOM and this text.
+	DiskFull func() string
 	// Info, when it is not nil, adds fields to a section of INFO ("server", "persistence", "replication" …).
 	Info func(section string) []InfoField
 	// Version is what INFO gives as replicanode_version.
@@ -95,8 +101,8 @@ func setDefault[T comparable](field *T, value T) {
 
 // Validate reports the first option that cannot work.
 func (o *Options) Validate() error {
-	if o.Store == nil {
-		return errors.New("redis server: no store")
+	if o.Store == nil && o.Loading == nil {
+		return errors.New("redis server: no store, and no word of when it comes")
 	}
 	if o.Listener != nil {
 		o.Addr = o.Listener.Addr().String()

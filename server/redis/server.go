@@ -22,12 +22,14 @@ type Server struct {
 	budget   *resp.Budget
 	password [sha256.Size]byte
 	writeLat latencyWindow
+	keys     keyCount
 	started  time.Time
 
 	// ctx ends when connections must no longer wait for anything.
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	ready    atomic.Bool // opts.Store and opts.WriteGate are there; they are written before and read after
 	stopping atomic.Bool
 	stop     chan struct{} // closed with stopping
 	done     chan struct{} // closed when all goroutines ended
@@ -55,6 +57,7 @@ func New(opts Options) (*Server, error) {
 		conns:    map[int64]*conn{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ready.Store(opts.Store != nil)
 	var err error
 	if s.metrics, err = newMetrics(s, opts.Registerer); err != nil {
 		return nil, err
@@ -81,8 +84,14 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.listener = listener
 	s.wg.Go(func() { s.accept(listener) })
-	s.opts.Logger.Info("serving clients", slog.String("address", listener.Addr().String()), slog.Int("max_clients", s.opts.MaxClients))
+	s.opts.Logger.Info("listening for clients", slog.String("address", listener.Addr().String()), slog.Int("max_clients", s.opts.MaxClients))
 	return nil
+}
+
+// Open gives a server that was made without a store its store, and the gate of writes, which may be nil. It may be called once.
+func (s *Server) Open(store Store, gate func() error) {
+	s.opts.Store, s.opts.WriteGate = store, gate
+	s.ready.Store(true)
 }
 
 // Addr is the address the server listens on; nil before Start.

@@ -65,7 +65,7 @@ const wrongType = "WRONGTYPE Operation against a key holding the wrong kind of v
 
 // storeError writes the reply for a command that the store did not execute, or not to its end. The codes are those after which
 // clients try again when that may help (TRYAGAIN, LOADING, READONLY), and others when it does not or might apply a command twice.
-func storeError(w *resp.Reply, err error) {
+func (s *Server) storeError(w *resp.Reply, err error) {
 	var notLeader *replica.NotLeaderError
 	var failed *replica.FailedError
 	var bug *replica.PanicError
@@ -78,11 +78,21 @@ func storeError(w *resp.Reply, err error) {
 		w.Error("LOADING " + err.Error())
 	case errors.As(err, &notLeader):
 		w.Error("READONLY " + err.Error())
-	case errors.As(err, &failed), errors.Is(err, replica.ErrNoSpace):
+	case errors.As(err, &failed):
 		w.Error("MISCONF " + err.Error())
+	case errors.Is(err, replica.ErrNoSpace):
+		w.Error(oom(err, s.opts.DiskFull))
 	case errors.As(err, &bug):
 		w.Error("ERR internal error")
 	default:
 		w.Error("ERR " + err.Error())
 	}
+}
+
+// oom is the reply to a write for which the disk has no room.
+func oom(err error, say func() string) string {
+	if say == nil {
+		return "OOM " + err.Error()
+	}
+	return "OOM " + say()
 }

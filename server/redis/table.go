@@ -15,6 +15,7 @@ const (
 	flagFast                       // takes constant or logarithmic time
 	flagNoAuth                     // allowed before authentication
 	flagAdmin                      // for operators
+	flagLoading                    // allowed before the store is there
 	flagBulky                      // answers with a value, of up to MaxBulkBytes
 )
 
@@ -23,7 +24,7 @@ var flagNames = []struct {
 	flag flags
 	name string
 }{
-	{flagWrite, "write"}, {flagReadonly, "readonly"}, {flagFast, "fast"}, {flagNoAuth, "no_auth"}, {flagAdmin, "admin"},
+	{flagWrite, "write"}, {flagReadonly, "readonly"}, {flagFast, "fast"}, {flagLoading, "loading"}, {flagNoAuth, "no_auth"}, {flagAdmin, "admin"},
 }
 
 // command describes one command: everything dispatch, COMMAND and the documentation know about it.
@@ -97,21 +98,21 @@ func connectionCommands() []command {
 	return []command{
 		{name: "ping", arity: -1, flags: flagFast, group: group, since: "1.0.0", summary: "Answers PONG, or its argument.", local: ping},
 		{name: "echo", arity: 2, flags: flagFast, group: group, since: "1.0.0", summary: "Answers its argument.", local: echo},
-		{name: "hello", arity: -1, flags: flagFast | flagNoAuth, group: group, since: "6.0.0", summary: "Chooses the protocol version, and may authenticate.", local: hello},
-		{name: "auth", arity: -2, flags: flagFast | flagNoAuth, group: group, since: "1.0.0", summary: "Authenticates the connection.", local: auth},
-		{name: "select", arity: 2, flags: flagFast, group: group, since: "1.0.0", summary: "Accepts database 0, the only one.", local: selectDB},
-		{name: "quit", arity: -1, flags: flagFast | flagNoAuth, group: group, since: "1.0.0", summary: "Closes the connection.", local: quit},
-		{name: "reset", arity: 1, flags: flagFast | flagNoAuth, group: group, since: "6.2.0", summary: "Makes the connection as it was when it was opened.", local: reset},
-		{name: "client", arity: -2, group: group, since: "2.4.0", summary: "ID, GETNAME, SETNAME, SETINFO, INFO, LIST, NO-EVICT, NO-TOUCH.", local: client},
+		{name: "hello", arity: -1, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "6.0.0", summary: "Chooses the protocol version, and may authenticate.", local: hello},
+		{name: "auth", arity: -2, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "1.0.0", summary: "Authenticates the connection.", local: auth},
+		{name: "select", arity: 2, flags: flagFast | flagLoading, group: group, since: "1.0.0", summary: "Accepts database 0, the only one.", local: selectDB},
+		{name: "quit", arity: -1, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "1.0.0", summary: "Closes the connection.", local: quit},
+		{name: "reset", arity: 1, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "6.2.0", summary: "Makes the connection as it was when it was opened.", local: reset},
+		{name: "client", arity: -2, flags: flagLoading, group: group, since: "2.4.0", summary: "ID, GETNAME, SETNAME, SETINFO, INFO, LIST, NO-EVICT, NO-TOUCH.", local: client},
 	}
 }
 
 func serverCommands() []command {
 	const group = "server"
 	return []command{
-		{name: "command", arity: -1, group: group, since: "2.8.13", summary: "Describes the commands: COUNT, DOCS, INFO, LIST, GETKEYS.", local: commandCommand},
-		{name: "info", arity: -1, group: group, since: "1.0.0", summary: "Describes the server, by sections.", local: info},
-		{name: "config", arity: -2, flags: flagAdmin, group: group, since: "2.0.0", summary: "GET shows settings under Redis' names.", local: config},
+		{name: "command", arity: -1, flags: flagLoading, group: group, since: "2.8.13", summary: "Describes the commands: COUNT, DOCS, INFO, LIST, GETKEYS.", local: commandCommand},
+		{name: "info", arity: -1, flags: flagLoading, group: group, since: "1.0.0", summary: "Describes the server, by sections.", local: info},
+		{name: "config", arity: -2, flags: flagAdmin | flagLoading, group: group, since: "2.0.0", summary: "GET shows settings under Redis' names.", local: config},
 		{name: "dbsize", arity: 1, flags: flagReadonly, group: group, since: "1.0.0", summary: "Counts the keys, by reading them.", local: dbsize},
 		{name: "flushdb", arity: -1, flags: flagWrite, group: group, since: "1.0.0", summary: "Deletes all keys, not at once.", local: flush},
 		{name: "flushall", arity: -1, flags: flagWrite, group: group, since: "1.0.0", summary: "Deletes all keys, not at once.", local: flush},
