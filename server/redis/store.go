@@ -89,9 +89,10 @@ func (s *Server) storeError(w *resp.Reply, err error) {
 	}
 }
 
-// oom is the reply to a write for which the disk has no room.
+// oom is the reply to a write for which the disk has no room. An error that does not say which disk is described by say.
 func oom(err error, say func() string) string {
-	if say == nil {
+	var known *replica.NoSpaceError
+	if say == nil || errors.As(err, &known) {
 		return "OOM " + err.Error()
 	}
 	return "OOM " + say()
