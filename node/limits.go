@@ -61,7 +61,7 @@ type StorageLimits struct {
 	LogCacheBytes int64
 	// IndexCacheBytes bounds the table indexes that a partition keeps in memory; negative keeps all. Default all.
 	IndexCacheBytes int64
-	// SyncWorkers bounds the private logs that are synced at the same time. Default 16.
+	// SyncWorkers bounds the private logs that are synced at the same time. More of them start sooner; fewer gather more into each sync. Default 4.
 	SyncWorkers int
 }
 
@@ -94,7 +94,7 @@ func (o *Options) ensureLimits() {
 	setDefault(&s.LogPendingBytes, 256<<20)
 	setDefault(&s.LogCacheBytes, 1<<20)
 	setDefault(&s.IndexCacheBytes, -1)
-	setDefault(&s.SyncWorkers, 16)
+	setDefault(&s.SyncWorkers, 4)
 }
 
 func (o *Options) validateLimits() error {

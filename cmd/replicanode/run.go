@@ -136,7 +136,7 @@ func storageFlags(d node.Options) []cli.Flag {
 		&cli.GenericFlag{Category: aboutStorage, Name: "log-pending-bytes", Value: &byteSize{n: d.Storage.LogPendingBytes}, Usage: "what may wait for the disk in a private log"},
 		&cli.GenericFlag{Category: aboutStorage, Name: "log-cache-bytes", Value: &byteSize{n: d.Storage.LogCacheBytes}, Usage: "recent entries of a private log kept in memory"},
 		&cli.GenericFlag{Category: aboutStorage, Name: "index-cache-bytes", Value: &byteSize{n: d.Storage.IndexCacheBytes, canOff: true}, Usage: "table indexes of a partition kept in memory; off: no bound"},
-		&cli.IntFlag{Category: aboutStorage, Name: "sync-workers", Value: d.Storage.SyncWorkers, Usage: "private logs synced at the same time"},
+		&cli.IntFlag{Category: aboutStorage, Name: "sync-workers", Value: d.Storage.SyncWorkers, Usage: "private logs synced at the same time; more start sooner, fewer gather more into each sync"},
 	}
 }
 
