@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 	"go.etcd.io/raft/v3/raftpb"
@@ -80,8 +81,23 @@ func (p *Partition) applyAll(ev *evaluator) error {
 	}
 	ev.state.moveTo(last.GetIndex())
 	p.applied.Store(last.GetIndex())
+	// After the decree: who reads this time first, sees at least the state that belongs to it.
+	p.noteTime(a)
 	p.settle(ev, last)
 	return nil
+}
+
+// noteTime remembers the timestamp of the newest mutation of the batch.
+func (p *Partition) noteTime(a *applier) {
+	for _, st := range slices.Backward(a.steps) {
+		if st.effects == nil {
+			continue
+		}
+		if h, err := mutation.ParseHeader(st.entry.GetData()); err == nil {
+			p.entryTime.Store(uint64(h.Timestamp))
+		}
+		return
+	}
 }
 
 // postpone forgets what was prepared of the batch, which has no room in the database; it stays queued.
@@ -148,7 +164,7 @@ func (p *Partition) evaluateForeign(ev *evaluator, set *effects, data []byte) er
 	}
 	p.clock.Observe(h.Timestamp)
 	mu := &ev.tx.mu
-	mu.set, mu.at = set, h.Timestamp
+	mu.enter(set, h.Timestamp)
 	switch h.Kind {
 	case mutation.User:
 		return mu.applyUser(data, true)

@@ -55,8 +55,9 @@
 // Between clusters the greater (timestamp, cluster id) wins, per key, and per field of a hash. A string, or a delete of
 // the key, kills the fields with smaller stamps; a field with a greater stamp than the string replaces the string.
 // Expiring is a delete at the time of expiry. Deletes and expired keys are remembered for Options.TombstoneTTL, counted
-// from the mutation's timestamp: what arrives later than that from another cluster may bring a key back, and a replay
-// of duplicated batches later than that may decide differently than before.
+// from the log entry that wrote them (or from the time of expiry, if that is later): what arrives later than that from another
+// cluster may bring a key back. Whether something is still remembered is decided by the timestamp of the log entry that asks, never by
+// the clock on the wall, so that replays, other replicas and copies made later come to the same.
 //
 // # Format of the database
 //
@@ -88,8 +89,10 @@
 // preceded by one. A generation is the timestamp of the log entry that began the life of a hash or long string,
 // followed by the number of lives which that entry had begun (4): overwriting or deleting such a key leaves its
 // children behind, unreachable, until Partition.Sweep removes them. Keys are ordered by hash so that a scan's cursor is a position and
-// needs no state. Kinds 3, 5 and 8 carry badger's expiry at their timestamp plus TombstoneTTL, 1, 6 and 7 at their own
-// expiry plus TombstoneTTL.
+// needs no state. Deletes, and
+// whatever expires, carry badger's expiry, in seconds since 1970: 2^40, which keeps badger from acting on it, plus the time at which
+// the record is forgotten. From then on log entries do not see it, and Partition.Sweep removes it. Kinds 3, 5 and 8 are forgotten
+// TombstoneTTL after their timestamp or the log entry's, whichever is later, 1, 2, 6 and 7 so long after their own expiry.
 //
 // # Membership
 //

@@ -123,7 +123,7 @@ func (c *duplicatedCommand) mutate(p *Partition, mu *mutator) ([]byte, error) {
 	}
 	h.Timestamp = p.clock.Next()
 	mutation.AppendHeader(c.data[:0], h)
-	mu.at = h.Timestamp
+	mu.enter(mu.set, h.Timestamp)
 	return c.data, p.mutateDuplicated(mu, c.data)
 }
 
@@ -200,7 +200,7 @@ func (c *progressCommand) Execute(*Tx) {}
 func (c *progressCommand) Finish(err error) { c.done <- err }
 
 func (c *progressCommand) mutate(p *Partition, mu *mutator) ([]byte, error) {
-	mu.at = p.clock.Next()
+	mu.enter(mu.set, p.clock.Next())
 	data := mutation.AppendProgress(nil, mu.at, p.o.ClusterID, c.record)
 	return data, mu.applyProgress(data)
 }

@@ -74,7 +74,7 @@ func (p *Partition) proposeBatch(ev *evaluator) {
 	pr := ev.newProposal()
 	tx := &ev.tx
 	h := mutation.Header{Kind: mutation.User, Timestamp: p.clock.Next(), Cluster: p.o.ClusterID}
-	tx.mu.set, tx.mu.at = &pr.effects, h.Timestamp
+	tx.mu.enter(&pr.effects, h.Timestamp)
 	tx.mu.begin(h, true)
 	tx.b.Reset(h)
 	for ev.next < len(ev.work) && len(pr.commands) < p.o.BatchCommands && tx.b.Len()+pr.wasted < p.o.BatchBytes {

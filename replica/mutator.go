@@ -24,6 +24,11 @@ type mutator struct {
 	local bool
 }
 
+// enter prepares for a log entry with that timestamp, whose effects go to set.
+func (mu *mutator) enter(set *effects, at mutation.Timestamp) {
+	mu.set, mu.at, mu.s.now = set, at, at.Millis()/1000
+}
+
 // begin prepares for the operations of one user mutation: the log entry itself (local), or one inside a duplicated
 // batch.
 func (mu *mutator) begin(h mutation.Header, local bool) {
@@ -64,7 +69,7 @@ func (mu *mutator) put(key, data []byte, expireAt uint64) error {
 		data = nil
 	}
 	rec := m.appendHead(mu.set.arena.take(max(stringHead+len(data), chunkedSize)))
-	mu.writeMeta(key, append(rec, data...), mu.s.stringExpiry(expireAt))
+	mu.writeMeta(key, append(rec, data...), mu.s.valueExpiry(expireAt))
 	return nil
 }
 
@@ -74,7 +79,7 @@ func (mu *mutator) putChunks(key []byte, g generation, data []byte, expireAt uin
 		data = data[len(part):]
 		dbKey := appendChunkKey(mu.set.arena.take(metaPrefixBytes+2+len(key)+generationBytes+4), key, g, n)
 		rec := append(mu.set.arena.take(1+len(part)), byte(recChunk))
-		mu.s.overlay.add(mu.set, dbKey, append(rec, part...), mu.s.stringExpiry(expireAt))
+		mu.s.overlay.add(mu.set, dbKey, append(rec, part...), mu.s.valueExpiry(expireAt))
 	}
 }
 
@@ -259,7 +264,7 @@ func (mu *mutator) writeMeta(key, rec []byte, expiresAt uint64) {
 
 // writeHash writes the record of a hash, which is absent for readers when no field is left.
 func (mu *mutator) writeHash(key []byte, m *meta) {
-	expiresAt := uint64(0)
+	expiresAt := mu.s.valueExpiry(m.expireAt)
 	m.kind = recHash
 	if m.count == 0 {
 		m.kind, expiresAt = recEmptyHash, mu.s.tombstoneExpiry(mu.stamp.ts)

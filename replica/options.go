@@ -77,7 +77,7 @@ type Options struct {
 	// fiftieth of the disk.
 	ReserveBytes int64
 
-	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. A remote that
+	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. The same on all voters. A remote that
 	// was away for longer may bring back what was deleted here meanwhile.
 	TombstoneTTL time.Duration
 	// MaxClockSkew bounds how far in the future a duplicated mutation may be stamped; default 1 minute.

@@ -81,6 +81,8 @@ type Partition struct {
 	clock mutation.Clock
 
 	applied atomic.Uint64
+	// entryTime is the timestamp of the newest mutation that this process has applied; all later ones have greater ones.
+	entryTime atomic.Uint64
 	lead    atomic.Uint64
 	// serving: this node leads and has applied everything of earlier terms.
 	serving atomic.Bool

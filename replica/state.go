@@ -19,6 +19,8 @@ type state struct {
 	txn     *badger.Txn // reads at applied; nil until needed
 	// tombstoneSeconds is how long a delete is remembered.
 	tombstoneSeconds uint64
+	// now is the time of the log entry that is evaluated, in seconds since 1970: what has expired by then is not there.
+	now uint64
 
 	keyBuf []byte
 }
@@ -35,30 +37,44 @@ func (s *state) moveTo(applied uint64) {
 // read is the latest record of a database key, nil if there is none. It is valid until the next apply.
 func (s *state) read(dbKey []byte) ([]byte, error) {
 	if e := s.overlay.get(dbKey); e != nil {
+		if s.gone(e.expiresAt) {
+			return nil, nil
+		}
 		return e.val, nil
 	}
 	if s.txn == nil {
 		s.txn = s.db.NewTransactionAt(s.applied, false)
 	}
-	return readRecord(s.txn, dbKey)
+	rec, expiresAt, err := readItem(s.txn, dbKey)
+	if s.gone(expiresAt) {
+		return nil, err
+	}
+	return rec, err
 }
 
 // readRecord reads one database key, nil if it is not there.
-func readRecord(txn *badger.Txn, dbKey []byte) (rec []byte, err error) {
+func readRecord(txn *badger.Txn, dbKey []byte) ([]byte, error) {
+	rec, _, err := readItem(txn, dbKey)
+	return rec, err
+}
+
+// readItem is readRecord with badger's expiry of the record.
+func readItem(txn *badger.Txn, dbKey []byte) (rec []byte, expiresAt uint64, err error) {
 	item, err := txn.Get(dbKey)
 	if errors.Is(err, badger.ErrKeyNotFound) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err == nil {
+		expiresAt = item.ExpiresAt()
 		err = item.Value(func(v []byte) error {
 			rec = v
 			return nil
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read state at %d: %w", txn.ReadTs(), err)
+		return nil, 0, fmt.Errorf("read state at %d: %w", txn.ReadTs(), err)
 	}
-	return rec, nil
+	return rec, expiresAt, nil
 }
 
 func (s *state) meta(key []byte) (meta, error) {
@@ -114,17 +130,20 @@ func (s *state) fields(key []byte, g generation, f func(name []byte, v field) bo
 	if s.txn == nil {
 		s.txn = s.db.NewTransactionAt(s.applied, false)
 	}
-	more, err := eachChild(s.txn, prefix, prefix, func(dbKey, rec []byte) (bool, error) {
-		if pending[string(dbKey)] != nil {
+	more, err := eachChild(s.txn, prefix, prefix, func(item *badger.Item, rec []byte) (bool, error) {
+		if pending[string(item.Key())] != nil || s.gone(item.ExpiresAt()) {
 			return true, nil
 		}
 		v, err := parseField(rec)
-		return err == nil && f(dbKey[len(prefix)+hashBytes:], v), err
+		return err == nil && f(item.Key()[len(prefix)+hashBytes:], v), err
 	})
 	if err != nil || !more {
 		return err
 	}
 	for _, e := range pending {
+		if s.gone(e.expiresAt) {
+			continue
+		}
 		v, err := parseField(e.val)
 		if err != nil {
 			return err
@@ -137,8 +156,8 @@ func (s *state) fields(key []byte, g generation, f func(name []byte, v field) bo
 }
 
 // eachChild calls f for every record under a prefix, from a key on, until it returns false; then more is false.
-// The slices are valid during the call only.
-func eachChild(txn *badger.Txn, prefix, from []byte, f func(dbKey, rec []byte) (bool, error)) (more bool, err error) {
+// Item and record are valid during the call only.
+func eachChild(txn *badger.Txn, prefix, from []byte, f func(item *badger.Item, rec []byte) (bool, error)) (more bool, err error) {
 	o := badger.DefaultIteratorOptions
 	o.Prefix, o.PrefetchSize = prefix, 32
 	it := txn.NewIterator(o)
@@ -150,7 +169,7 @@ func eachChild(txn *badger.Txn, prefix, from []byte, f func(dbKey, rec []byte) (
 		}
 		more := true
 		err := item.Value(func(rec []byte) (err error) {
-			more, err = f(item.Key(), rec)
+			more, err = f(item, rec)
 			return err
 		})
 		if err != nil || !more {
@@ -160,16 +179,37 @@ func eachChild(txn *badger.Txn, prefix, from []byte, f func(dbKey, rec []byte) (
 	return true, nil
 }
 
-// tombstoneExpiry is when badger may forget a delete made at ts, in seconds since 1970.
-func (s *state) tombstoneExpiry(ts mutation.Timestamp) uint64 {
-	return ts.Millis()/1000 + s.tombstoneSeconds
+// keepExpired is added to a record's expiry before badger gets it. badger would drop what has expired by the clock on the wall, so that
+// a replay, a reader at an earlier decree or a copy made later would see another state; as it is, the expiry is only noted, and
+// Partition.Sweep removes the record.
+const keepExpired = 1 << 40
+
+// badgerExpiry is what badger is told of a record that is gone at a time, in seconds since 1970; 0 for never.
+func badgerExpiry(seconds uint64) uint64 {
+	if seconds == 0 {
+		return 0
+	}
+	return min(seconds, keepExpired) + keepExpired
 }
 
-// stringExpiry is when badger may drop a string that expires at a time: as long after it as a delete made then would
-// be remembered, because an expired string is remembered as such a delete.
-func (s *state) stringExpiry(expireAtMs uint64) uint64 {
+// goneAt is whether a record with that expiry of badger's is gone at a time, in seconds since 1970.
+func goneAt(expiresAt, now uint64) bool {
+	return expiresAt > keepExpired && expiresAt-keepExpired <= now
+}
+
+// gone is whether a record is not there any more for the log entry that is evaluated.
+func (s *state) gone(expiresAt uint64) bool { return goneAt(expiresAt, s.now) }
+
+// tombstoneExpiry is when a delete made at ts is forgotten: late ones are remembered as long as others.
+func (s *state) tombstoneExpiry(ts mutation.Timestamp) uint64 {
+	return badgerExpiry(max(ts.Millis()/1000, s.now) + s.tombstoneSeconds)
+}
+
+// valueExpiry is when a string or hash that expires at a time is forgotten: as long after it as a delete made then would be
+// remembered, because it is remembered as such a delete.
+func (s *state) valueExpiry(expireAtMs uint64) uint64 {
 	if expireAtMs == 0 {
 		return 0
 	}
-	return expireAtMs/1000 + 1 + s.tombstoneSeconds
+	return badgerExpiry(max(expireAtMs/1000+1, s.now) + s.tombstoneSeconds)
 }

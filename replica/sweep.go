@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"replicanode/replica/mutation"
 )
 
 const (
@@ -18,7 +20,8 @@ const (
 // them, which is told how many bytes were read and written:
 //   - fields of hashes and chunks of strings that were overwritten, deleted or have expired; overwriting and deleting
 //     leave them behind, so that they cost the same whatever the key held;
-//   - hashes that expired longer ago than Options.TombstoneTTL.
+//   - deletes, and keys that have expired, which need not be remembered any more (Options.TombstoneTTL) at the time of the
+//     newest log entry that is applied: for all later ones they are not there anyway.
 //
 // It changes no key, so it is not logged, every replica does it for itself, and it may be interrupted anywhere. The
 // removals are written at the version at which the records were seen to be garbage. Readers at earlier decrees still
@@ -28,6 +31,7 @@ func (p *Partition) Sweep(ctx context.Context, yield func(bytes int) error) erro
 	for _, pass := range []func(v *View, s *sweepSlice) error{p.sweepExpired, p.sweepChildren} {
 		for s := (sweepSlice{}); !s.done; {
 			s.garbage, s.bytes, s.looked = s.garbage[:0], 0, 0
+			s.now = mutation.Timestamp(p.entryTime.Load()).Millis() / 1000
 			err := p.viewApplied(func(v *View) error {
 				if err := pass(v, &s); err != nil {
 					return err
@@ -55,6 +59,8 @@ type sweepSlice struct {
 	bytes   int
 	looked  int
 	done    bool
+	// now is the time of an applied log entry, in seconds since 1970, read before the view was made.
+	now uint64
 }
 
 func (s *sweepSlice) full() bool { return s.looked >= sweepRecords || s.bytes >= sweepBytes }
@@ -69,11 +75,11 @@ func (s *sweepSlice) remove(item *badger.Item) {
 	s.bytes += int(item.EstimatedSize())
 }
 
-// sweepChildren finds fields and chunks of dead generations. A live generation costs one look.
+// sweepChildren finds fields and chunks of dead generations, and deletes of fields that are forgotten.
 func (p *Partition) sweepChildren(v *View, s *sweepSlice) error {
 	it := v.txn.NewIterator(badger.IteratorOptions{Prefix: []byte{tableChild}})
 	defer it.Close()
-	var dead []byte
+	var dead, live []byte
 	for it.Seek(s.from); it.Valid(); {
 		item := it.Item()
 		if s.full() {
@@ -81,6 +87,13 @@ func (p *Partition) sweepChildren(v *View, s *sweepSlice) error {
 			return nil
 		}
 		s.look(item)
+		if live != nil && bytes.HasPrefix(item.Key(), live) {
+			if goneAt(item.ExpiresAt(), s.now) {
+				s.remove(item)
+			}
+			it.Next()
+			continue
+		}
 		if dead == nil || !bytes.HasPrefix(item.Key(), dead) {
 			key, g, prefix, _, ok := splitChildKey(item.Key())
 			if !ok {
@@ -91,7 +104,7 @@ func (p *Partition) sweepChildren(v *View, s *sweepSlice) error {
 				return err
 			}
 			if m.ownsChildren(g) {
-				it.Seek(prefixEnd(prefix))
+				live = bytes.Clone(prefix)
 				continue
 			}
 			dead = bytes.Clone(prefix)
@@ -112,11 +125,10 @@ func (m *meta) ownsChildren(g generation) bool {
 	return false
 }
 
-// sweepExpired finds hashes that expired long ago. (Strings carry badger's own expiry.)
+// sweepExpired finds records of keys that are forgotten.
 func (p *Partition) sweepExpired(v *View, s *sweepSlice) error {
 	it := v.txn.NewIterator(badger.IteratorOptions{Prefix: []byte{tableMeta}})
 	defer it.Close()
-	longAgo := v.nowMs - min(v.nowMs, uint64(p.o.TombstoneTTL.Milliseconds()))
 	for it.Seek(s.from); it.Valid(); it.Next() {
 		item := it.Item()
 		if s.full() {
@@ -124,18 +136,8 @@ func (p *Partition) sweepExpired(v *View, s *sweepSlice) error {
 			return nil
 		}
 		s.look(item)
-		if recordKind(item.UserMeta()) != recHash {
-			continue
-		}
-		err := item.Value(func(rec []byte) error {
-			m, err := parseMeta(rec)
-			if err == nil && m.expired(longAgo) {
-				s.remove(item)
-			}
-			return err
-		})
-		if err != nil {
-			return err
+		if goneAt(item.ExpiresAt(), s.now) {
+			s.remove(item)
 		}
 	}
 	s.done = true

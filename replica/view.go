@@ -124,12 +124,12 @@ func (v *View) HashAll(key []byte, f func(field, value []byte) bool) error {
 		return err
 	}
 	prefix := appendChildPrefix(nil, key, m.gen)
-	_, err = eachChild(v.txn, prefix, prefix, func(dbKey, rec []byte) (bool, error) {
+	_, err = eachChild(v.txn, prefix, prefix, func(item *badger.Item, rec []byte) (bool, error) {
 		fd, err := parseField(rec)
 		if err != nil || !fd.live {
 			return true, err
 		}
-		return f(dbKey[len(prefix)+hashBytes:], fd.data), nil
+		return f(item.Key()[len(prefix)+hashBytes:], fd.data), nil
 	})
 	return err
 }
@@ -153,7 +153,8 @@ func (v *View) HashScan(key []byte, cursor uint64, count int, f func(field, valu
 	prefix := appendChildPrefix(nil, key, m.gen)
 	from := appendHash48(append([]byte(nil), prefix...), cursor)
 	s := scanState{left: count, work: count * scanWork}
-	_, err = eachChild(v.txn, prefix, from, func(dbKey, rec []byte) (bool, error) {
+	_, err = eachChild(v.txn, prefix, from, func(item *badger.Item, rec []byte) (bool, error) {
+		dbKey := item.Key()
 		if s.stop(readHash48(dbKey[len(prefix):])) {
 			next = s.at
 			return false, nil
