@@ -167,7 +167,9 @@ func (p *Partition) evaluateForeign(ev *evaluator, set *effects, data []byte) er
 	mu.enter(set, h.Timestamp)
 	switch h.Kind {
 	case mutation.User:
-		return mu.applyUser(data, true)
+		err := mu.applyUser(data, true)
+		p.noteDecided(mu.nowMs)
+		return err
 	case mutation.Duplicated:
 		return p.mutateDuplicated(mu, data)
 	}

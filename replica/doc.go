@@ -89,10 +89,10 @@
 // preceded by one. A generation is the timestamp of the log entry that began the life of a hash or long string,
 // followed by the number of lives which that entry had begun (4): overwriting or deleting such a key leaves its
 // children behind, unreachable, until Partition.Sweep removes them. Keys are ordered by hash so that a scan's cursor is a position and
-// needs no state. Deletes, and
-// whatever expires, carry badger's expiry, in seconds since 1970: 2^40, which keeps badger from acting on it, plus the time at which
-// the record is forgotten. From then on log entries do not see it, and Partition.Sweep removes it. Kinds 3, 5 and 8 are forgotten
-// TombstoneTTL after their timestamp or the log entry's, whichever is later, 1, 2, 6 and 7 so long after their own expiry.
+// needs no state. Deletes, and whatever expires, carry badger's expiry, in seconds since 1970: 2^40, which keeps badger from
+// acting on it, plus the time at which the record is forgotten. From then on log entries do not see it, and Partition.Sweep
+// removes it. Kinds 3, 5 and 8 are forgotten TombstoneTTL after their timestamp or the log entry's, whichever is later, 1, 2, 6
+// and 7 so long after their own expiry.
 //
 // # Membership
 //

@@ -313,3 +313,56 @@ func TestConfirmedSurvivesRestart(t *testing.T) {
 		t.Error("a remote without a name")
 	}
 }
+
+// TestFastRemoteClockMovesNoExpiry: timestamps follow those of another cluster that is ahead, times to live do not.
+func TestFastRemoteClockMovesNoExpiry(t *testing.T) {
+	clock := newFakeClock()
+	o := testOptions(t, testDir(t))
+	o.Clock = clock.now
+	n := startNode(t, o)
+	defer func() { n.stop(t) }()
+	p := n.Partition(0)
+	begun := clock.now()
+	expireAt := uint64(begun.UnixMilli()) + 20_000
+	put := func(key string) {
+		do(t, p, func(tx *Tx) {
+			if now := tx.NowMs(); now != uint64(clock.now().UnixMilli()) {
+				t.Errorf("a command's time is %d ms from the clock's", int64(now)-clock.now().UnixMilli())
+			}
+			must(t, tx.Put([]byte(key), nil, expireAt))
+			_, err := tx.HashPut([]byte("hash of "+key), []byte("f"), nil)
+			must(t, err)
+			_, err = tx.Expire([]byte("hash of "+key), expireAt)
+			must(t, err)
+		})
+	}
+	put("before")
+	applyRemote(t, p, 1, begun.Add(50*time.Second), func(b *mutation.Builder) { b.Put([]byte("remote"), nil, 0) })
+	put("after")
+	keys := []string{"before", "hash of before", "after", "hash of after"}
+	check := func(want bool) {
+		t.Helper()
+		for _, k := range keys {
+			_, viewed := get(t, p, k)
+			found := false
+			do(t, p, func(tx *Tx) { _, found, _ = tx.Get([]byte(k)) })
+			if viewed != want || found != want {
+				t.Errorf("%s: read %v, in a command %v, expected %v", k, viewed, found, want)
+			}
+		}
+	}
+	check(true)
+	clock.advance(19 * time.Second)
+	do(t, p, func(tx *Tx) {
+		_, err := tx.HashPut([]byte("hash of after"), []byte("g"), nil)
+		must(t, err)
+	})
+	check(true)
+	want := dumpWithExpiry(t, p)
+	n = replayAll(t, n, o)
+	p = n.Partition(0)
+	requireSame(t, want, dumpWithExpiry(t, p))
+	check(true)
+	clock.advance(time.Second)
+	check(false)
+}

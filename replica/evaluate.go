@@ -77,6 +77,12 @@ func (p *Partition) proposeBatch(ev *evaluator) {
 	tx.mu.enter(&pr.effects, h.Timestamp)
 	tx.mu.begin(h, true)
 	tx.b.Reset(h)
+	// Clusters with a faster clock push the timestamps ahead; what expires does so by the clock of this one all the same.
+	if now := p.nowMs(); now < tx.mu.nowMs {
+		tx.mu.nowMs = now
+		tx.b.Now(now)
+	}
+	p.noteDecided(tx.mu.nowMs)
 	for ev.next < len(ev.work) && len(pr.commands) < p.o.BatchCommands && tx.b.Len()+pr.wasted < p.o.BatchBytes {
 		c := ev.work[ev.next]
 		if _, ok := c.(ownMutation); ok {

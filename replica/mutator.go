@@ -20,6 +20,7 @@ type mutator struct {
 	// at is the timestamp of the log entry: unique in the partition, so it names generations.
 	at    mutation.Timestamp
 	stamp stamp
+	// nowMs decides what has expired.
 	nowMs uint64
 	local bool
 }
@@ -51,6 +52,8 @@ func (mu *mutator) apply(op *mutation.Op) error {
 		_, err = mu.hashPut(op.Key, op.Field, op.Value)
 	case mutation.OpHashDelete:
 		_, err = mu.hashDelete(op.Key, op.Field)
+	case mutation.OpNow:
+		mu.nowMs = op.Now
 	}
 	return err
 }

@@ -83,7 +83,9 @@ type Partition struct {
 	applied atomic.Uint64
 	// entryTime is the timestamp of the newest mutation that this process has applied; all later ones have greater ones.
 	entryTime atomic.Uint64
-	lead    atomic.Uint64
+	// decidedMs is the greatest time by which a mutation of this cluster has decided what has expired.
+	decidedMs atomic.Uint64
+	lead      atomic.Uint64
 	// serving: this node leads and has applied everything of earlier terms.
 	serving atomic.Bool
 	single  atomic.Bool

@@ -41,9 +41,15 @@ func (p *Partition) viewApplied(f func(v *View) error) error {
 	return f(&v)
 }
 
-// nowMs is the time by which reads decide expiry: never before a mutation's.
+// nowMs is the time by which expiry is decided: that of the clock on the wall, but never before a time by which one of this
+// cluster's mutations has decided. Timestamps may be ahead of it.
 func (p *Partition) nowMs() uint64 {
-	return max(uint64(max(p.o.Clock().UnixMilli(), 0)), p.clock.Last().Millis())
+	return max(uint64(max(p.o.Clock().UnixMilli(), 0)), p.decidedMs.Load())
+}
+
+// noteDecided remembers by which time a mutation of this cluster decided. Only the partition's goroutine calls it.
+func (p *Partition) noteDecided(nowMs uint64) {
+	p.decidedMs.Store(max(p.decidedMs.Load(), nowMs))
 }
 
 // Decree is the decree whose state is read.

@@ -23,6 +23,10 @@
 //	3  expire       key(bytes) expire-at ms(uvarint; 0 removes the expiry)
 //	4  hash put     key(bytes) field(bytes) value(bytes)
 //	5  hash delete  key(bytes) field(bytes)
+//	6  now          ms(uvarint): only as the first one
+//
+// By the time that "now" gives, in milliseconds since 1970, the others decide what has expired; without it, by that of the
+// timestamp. It is there when the timestamp is ahead of the clock on the wall, because a greater one came from another cluster.
 //
 // The body of a duplicated mutation is one Batch:
 //

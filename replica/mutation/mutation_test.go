@@ -15,6 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func sample() []byte {
 	var b Builder
 	b.Reset(Header{Kind: User, Timestamp: 77, Cluster: 9})
+	b.Now(1_700_000_000_000)
 	b.Put([]byte("k"), []byte("v"), 0)
 	b.Put([]byte("k"), nil, 12345)
 	b.Delete([]byte("gone"))
@@ -42,7 +43,7 @@ func TestUserRoundTrip(t *testing.T) {
 			t.Fatalf("put %+v", op)
 		}
 	}
-	if d.Err() != nil || len(codes) != 6 {
+	if d.Err() != nil || len(codes) != 7 || codes[0] != OpNow {
 		t.Fatalf("%v, %v", codes, d.Err())
 	}
 }
@@ -89,6 +90,7 @@ func TestUnknownThingsAreRefused(t *testing.T) {
 		"op":               append(bytes.Clone(head), 99),
 		"put flags":        append(bytes.Clone(head), byte(OpPut), 2, 0, 0),
 		"put expiry of 0":  append(bytes.Clone(head), byte(OpPut), 1, 0, 0, 0),
+		"now too late":     append(bytes.Clone(head), byte(OpDelete), 1, 'x', byte(OpNow), 1),
 		"overlong varint":  append(bytes.Clone(head), byte(OpDelete), 0x81, 0x00, 'x'),
 		"length too long":  append(bytes.Clone(head), byte(OpDelete), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
 		"batch of nothing": AppendHeader(nil, Header{Kind: Duplicated, Timestamp: 1, Cluster: 1}),
@@ -219,6 +221,8 @@ func reencode(t *testing.T, h Header, data []byte) []byte {
 			b.HashPut(op.Key, op.Field, op.Value)
 		case OpHashDelete:
 			b.HashDelete(op.Key, op.Field)
+		case OpNow:
+			b.Now(op.Now)
 		}
 	}
 	return b.Bytes()

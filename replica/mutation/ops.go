@@ -19,6 +19,8 @@ const (
 	OpHashPut
 	// OpHashDelete removes one field; a hash without fields is gone.
 	OpHashDelete
+	// OpNow says by which time the others decide what has expired. It comes first, or not at all.
+	OpNow
 )
 
 // String is the operation's name.
@@ -34,6 +36,8 @@ func (c OpCode) String() string {
 		return "hash put"
 	case OpHashDelete:
 		return "hash delete"
+	case OpNow:
+		return "now"
 	}
 	return fmt.Sprintf("op(%d)", uint8(c))
 }
@@ -48,6 +52,8 @@ type Op struct {
 	Value []byte // OpPut, OpHashPut
 	// ExpireAt is in milliseconds since 1970; 0 is never. OpPut and OpExpire.
 	ExpireAt uint64
+	// Now is in milliseconds since 1970. OpNow.
+	Now uint64
 }
 
 // Builder encodes a user mutation by appending to one buffer. The zero Builder needs a Reset first.
@@ -116,6 +122,12 @@ func (b *Builder) HashDelete(key, field []byte) {
 	b.ops++
 }
 
+// Now appends an OpNow, which Ops does not count. It must follow Reset.
+func (b *Builder) Now(ms uint64) {
+	b.buf = append(b.buf, byte(OpNow))
+	b.buf = binary.AppendUvarint(b.buf, ms)
+}
+
 // PutBytes is what Put appends, in bytes; the others likewise.
 func PutBytes(key, value []byte, expireAt uint64) int {
 	n := 2 + bytesLen(key) + bytesLen(value)
@@ -161,8 +173,9 @@ func (b *Builder) Rollback(m Mark) { b.buf, b.ops = b.buf[:m.bytes], m.ops }
 
 // Decoder reads the operations of a user mutation, without allocating.
 type Decoder struct {
-	rest []byte
-	err  error
+	rest  []byte
+	err   error
+	begun bool
 }
 
 // Decode starts decoding a user mutation.
@@ -200,9 +213,13 @@ func (d *Decoder) Next(op *Op) bool {
 		if op.Key, b, ok = takeBytes(b); ok {
 			op.Field, b, ok = takeBytes(b)
 		}
+	case OpNow:
+		op.Now, b, ok = takeUvarint(b)
+		ok = ok && !d.begun
 	default:
 		ok = false
 	}
+	d.begun = true
 	if !ok {
 		d.err = fmt.Errorf("%w: bad %v, %d bytes before the end", ErrFormat, op.Code, len(d.rest))
 		return false
