@@ -48,8 +48,10 @@ type fleet struct {
 	clients []*writer
 	hot     []hotKey
 	round   int
-	refused atomic.Uint64 // operations answered with an error
-	acked   atomic.Uint64
+	// persistent clients go on with the hot keys when everything else was refused.
+	persistent bool
+	refused    atomic.Uint64 // operations answered with an error
+	acked      atomic.Uint64
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -146,7 +148,7 @@ func (w *writer) batch(c *redis.Client) {
 		k.open = true
 		list = append(list, sent{k, cmd, accepted})
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && !w.fleet.persistent {
 		w.err = w.stalled()
 		return
 	}

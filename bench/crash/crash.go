@@ -95,6 +95,7 @@ type run struct {
 	opts            Options
 	rng             *rand.Rand
 	fleet           *fleet
+	place           func(node string) string // the folder that a node's folder is made in
 	primary, backup *process.Process
 }
 
@@ -121,7 +122,7 @@ func Run(ctx context.Context, o Options, w io.Writer) (rep Report, err error) {
 		}()
 	}
 	rep.options = o
-	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o)}
+	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o), place: func(string) string { return o.Dir }}
 	defer r.killAll()
 	if err := r.startNodes(ctx); err != nil {
 		return rep, err
@@ -143,7 +144,7 @@ func Run(ctx context.Context, o Options, w io.Writer) (rep Report, err error) {
 func (r *run) startNodes(ctx context.Context) error {
 	args := append([]string{"--partitions", strconv.Itoa(r.opts.Partitions)}, r.opts.NodeArgs...)
 	node := func(name string, more ...string) (*process.Process, error) {
-		return process.Start(ctx, process.Options{Binary: r.opts.Binary, Dir: filepath.Join(r.opts.Dir, name), Args: append(more, args...)})
+		return process.Start(ctx, process.Options{Binary: r.opts.Binary, Dir: filepath.Join(r.place(name), name), Args: append(more, args...)})
 	}
 	var err error
 	if r.backup, err = node("backup", "--cluster-id", strconv.Itoa(backupCluster)); err != nil {

@@ -32,7 +32,7 @@ func buildNode(t *testing.T) string {
 func TestNodesKeepTheirWord(t *testing.T) {
 	o := Options{Binary: buildNode(t), Rounds: 4, Partitions: 4, Clients: 4, MaxLoad: 400 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
 	if os.Getenv("REPLICANODE_STRESS") != "" {
-		o = Options{Binary: o.Binary, Seed: o.Seed}
+		o = Options{Binary: o.Binary, Seed: o.Seed, Rounds: 200}
 	}
 	var progress bytes.Buffer
 	rep, err := Run(context.Background(), o, &progress)
