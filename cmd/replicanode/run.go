@@ -58,7 +58,7 @@ func addressFlags(d node.Options) []cli.Flag {
 		&cli.StringFlag{Category: aboutAddresses, Name: "peer-tls-cert", Usage: "PEM `FILE` with this node's certificate, for mutual TLS between nodes"},
 		&cli.StringFlag{Category: aboutAddresses, Name: "peer-tls-key", Usage: "PEM `FILE` with the key of --peer-tls-cert"},
 		&cli.StringFlag{Category: aboutAddresses, Name: "peer-tls-ca", Usage: "PEM `FILE` with the authority that signed the peers' certificates"},
-		&cli.IntFlag{Category: aboutAddresses, Name: "max-admin-connections", Value: d.MaxAdminConnections, Usage: "connections of operators at once; more wait"},
+		&cli.IntFlag{Category: aboutAddresses, Name: "max-admin-connections", Value: d.MaxAdminConnections, Usage: "connections of operators at once; a further one closes one that is idle, or waits"},
 		&cli.IntFlag{Category: aboutAddresses, Name: "max-peer-connections", Value: d.MaxPeerConnections, Usage: "connections of other nodes at once"},
 		&cli.IntFlag{Category: aboutAddresses, Name: "max-peer-streams", Value: d.MaxPeerStreams, Usage: "calls at once on one connection of another node"},
 	}

@@ -50,7 +50,7 @@ type Options struct {
 	Health Health
 	// Password, if set, is asked of every request but the health ones.
 	Password string
-	// MaxConnections bounds the connections at once; more wait. Default 256.
+	// MaxConnections bounds the connections at once; a further one closes the longest idle one, or waits. Default 256.
 	MaxConnections int
 	// Logger receives one line per failed request; nil discards.
 	Logger *slog.Logger
@@ -100,6 +100,7 @@ func New(o Options) (*Server, error) {
 	s.mux.HandleFunc("/", s.noRoute)
 	s.http = &http.Server{
 		ReadTimeout:       time.Minute,
+		ConnState:         s.listener.state,
 		Handler:           s.guard(s.mux),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -253,3 +253,38 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Fatalf("%d connections open", n)
 	}
 }
+
+// TestIdleConnectionsMakeRoom: clients that forgot to close theirs keep nobody out.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{Listener: l, Gatherer: prometheus.NewRegistry(), Health: &health{ready: Readiness{Ready: true}}, MaxConnections: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var forgotten []*Client
+	for range 20 {
+		c := NewClient(l.Addr().String(), "")
+		forgotten = append(forgotten, c)
+		if _, err := Get[Readiness](context.Background(), c, "/readyz"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.listener.open.Load(); n > 3 {
+		t.Errorf("%d connections open", n)
+	}
+	for _, c := range forgotten {
+		c.Close()
+	}
+	if err := s.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if n := s.listener.open.Load(); n != 0 {
+		t.Errorf("%d connections open after the end", n)
+	}
+}
