@@ -264,7 +264,14 @@ func (s *Store) Node(name string) (*NodeManifest, error) {
 			return info.Manifest, nil
 		}
 	}
-	return nil, fmt.Errorf("checkpoint %q of the node: %w", name, ErrNotFound)
+	switch n := len(infos); {
+	case name != "":
+		return nil, fmt.Errorf("checkpoint %s of the node: %w", name, ErrNotFound)
+	case n == 0:
+		return nil, fmt.Errorf("%w: none of the whole node", ErrNotFound)
+	default:
+		return nil, fmt.Errorf("%w: no usable one of the whole node; the newest, %s: %w", ErrNotFound, infos[n-1].Name, infos[n-1].Err)
+	}
 }
 
 // CleanNodes removes what an interrupted PutNode left.
@@ -342,10 +349,11 @@ func (s *Store) PruneNodes(r Retention, now time.Time) ([]string, error) {
 	return removed, nil
 }
 
-// needed returns the decrees of a partition that the node's checkpoints need. A
+// needed returns the decrees of a partition that the node's checkpoints, those
+// in gone left out, need. A
 // manifest that cannot be read may need any: that is an error. A damaged one
 // can never be restored and needs none.
-func (s *Store) needed(partition uint32) (map[uint64]bool, error) {
+func (s *Store) needed(partition uint32, gone []string) (map[uint64]bool, error) {
 	infos, err := s.nodeManifests()
 	if err != nil {
 		return nil, err
@@ -353,6 +361,7 @@ func (s *Store) needed(partition uint32) (map[uint64]bool, error) {
 	decrees := make(map[uint64]bool)
 	for _, info := range infos {
 		switch {
+		case slices.Contains(gone, info.Name):
 		case info.Err != nil && !info.damaged():
 			return nil, fmt.Errorf("what the node's checkpoint %s needs is not known: %w", info.Name, info.Err)
 		case info.Err == nil && partition < info.Manifest.Partitions:

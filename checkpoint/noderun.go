@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"replicanode/tasks"
-	"replicanode/threadpool"
 )
 
 // ErrNodeRunning is returned while a checkpoint of the whole node is being made already.
@@ -54,7 +53,7 @@ type NodeRun struct {
 	mu sync.Mutex
 }
 
-// Done is closed when the run has ended.
+// Done is closed when the run has ended and the retention has been applied.
 func (r *NodeRun) Done() <-chan struct{} { return r.done }
 
 // Err joins a *PartitionError for each partition that failed; nil until Done is
@@ -204,8 +203,8 @@ func (r *NodeRun) wait(ctx context.Context, jobs []*tasks.Job) {
 	}
 	r.err = errors.Join(append(errs, ctx.Err())...)
 	r.s.endNode(r)
-	close(r.done)
 	r.s.pruneAll(ctx)
+	close(r.done)
 }
 
 func (r *NodeRun) compose() *NodeManifest {
@@ -244,26 +243,15 @@ func (s *Service) endNode(r *NodeRun) {
 		"entries", r.manifest.Entries, "bytes", r.manifest.Bytes, "took", took)
 }
 
-// pruneAll removes the checkpoints of the node that the retention lets go, then
-// those of the partitions. It waits for all of it.
+// pruneAll applies the retention to everything and waits for it.
 func (s *Service) pruneAll(ctx context.Context) {
-	if _, err := s.o.Store.PruneNodes(s.o.Retention, s.o.Create.Now()); err != nil {
-		s.metrics.pruneFailures.Inc()
-		s.o.Logger.Warn("old checkpoints of the node not removed", "error", err)
+	run, err := s.Prune(nil, s.o.Retention)
+	if err == nil {
+		<-run.Done()
+		err = run.Err()
 	}
-	var jobs []*tasks.Job
-	for _, p := range s.order {
-		job, err := s.submit(p, func(ctx context.Context, turn *threadpool.Turn) error { return s.prune(ctx, turn, p) })
-		if err != nil {
-			if ctx.Err() == nil {
-				s.o.Logger.Warn("old checkpoints not removed", "partition", p.src.ID(), "error", err)
-			}
-			continue
-		}
-		jobs = append(jobs, job)
-	}
-	for _, job := range jobs {
-		<-job.Done()
+	if err != nil && ctx.Err() == nil {
+		s.o.Logger.Warn("old checkpoints not removed", "error", err)
 	}
 }
 

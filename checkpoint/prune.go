@@ -86,6 +86,61 @@ func ancestry(byDecree map[uint64]*Manifest, decree uint64) []uint64 {
 	return nil
 }
 
+// Removed is one checkpoint that was removed.
+type Removed struct {
+	Partition uint32 `json:"partition"`
+	Decree    uint64 `json:"decree"`
+}
+
+// Pruned lists what was removed, or would be.
+type Pruned struct {
+	Nodes       []string  `json:"nodes,omitempty"` // checkpoints of the whole node, by name
+	Checkpoints []Removed `json:"checkpoints,omitempty"`
+}
+
+// Add adds a partition's decrees.
+func (p *Pruned) Add(partition uint32, decrees []uint64) {
+	for _, decree := range decrees {
+		p.Checkpoints = append(p.Checkpoints, Removed{partition, decree})
+	}
+}
+
+// Obsolete says what PruneNodes and then Prune of every partition would remove,
+// or with a partition what Prune of that one would. Nothing is changed.
+func (s *Store) Obsolete(partition *uint32, r Retention, now time.Time) (Pruned, error) {
+	r.EnsureDefaults()
+	if err := r.Validate(); err != nil {
+		return Pruned{}, err
+	}
+	var pruned Pruned
+	ids := []uint32{}
+	if partition != nil {
+		ids = append(ids, *partition)
+	} else {
+		var err error
+		if ids, err = s.Partitions(); err != nil {
+			return pruned, err
+		}
+		nodes, err := s.Nodes()
+		if err != nil {
+			return pruned, err
+		}
+		for _, info := range r.ObsoleteNodes(nodes, now) {
+			pruned.Nodes = append(pruned.Nodes, info.Name)
+		}
+	}
+	for _, id := range ids {
+		infos, err := s.obsolete(id, r, now, nil, pruned.Nodes)
+		if err != nil {
+			return pruned, err
+		}
+		for _, info := range infos {
+			pruned.Add(id, []uint64{info.Decree})
+		}
+	}
+	return pruned, nil
+}
+
 // Prune removes the partition's obsolete checkpoints and returns their decrees.
 // What a checkpoint of the whole node needs stays, and what keep names. turn may be nil.
 func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retention, now time.Time, keep ...uint64) ([]uint64, error) {
@@ -96,7 +151,7 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	if err := s.Clean(ctx, turn, partition); err != nil {
 		return nil, err
 	}
-	obsolete, err := s.obsolete(partition, r, now, keep)
+	obsolete, err := s.obsolete(partition, r, now, keep, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -111,13 +166,13 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	return removed, nil
 }
 
-// obsolete returns what Prune removes.
-func (s *Store) obsolete(partition uint32, r Retention, now time.Time, keep []uint64) ([]Info, error) {
+// obsolete returns what Prune removes once the node's checkpoints in gone are gone.
+func (s *Store) obsolete(partition uint32, r Retention, now time.Time, keep []uint64, gone []string) ([]Info, error) {
 	infos, err := s.List(partition)
 	if err != nil {
 		return nil, err
 	}
-	needed, err := s.needed(partition)
+	needed, err := s.needed(partition, gone)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +190,7 @@ func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree 
 	if err != nil {
 		return err
 	}
-	needed, err := s.needed(partition)
+	needed, err := s.needed(partition, nil)
 	if err != nil {
 		return err
 	}

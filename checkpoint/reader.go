@@ -17,6 +17,7 @@ import (
 type Reader struct {
 	layers []*layer // newest first
 	dec    *zstd.Decoder
+	slices *slicer
 }
 
 // layer is one checkpoint of a chain, read chunk after chunk.
@@ -35,14 +36,13 @@ func (s *Store) Open(ctx context.Context, turn Turn, partition uint32, decree ui
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{}
+	r := &Reader{slices: newSlicer(ctx, turn, time.Millisecond)}
 	if r.dec, err = newDecoder(); err != nil {
 		return nil, fmt.Errorf("make decompressor: %w", err)
 	}
-	slices := newSlicer(ctx, turn, time.Millisecond)
 	for i := len(chain) - 1; i >= 0; i-- {
 		r.layers = append(r.layers, &layer{
-			chunks: chunkSource{store: s, m: chain[i], index: -1, dec: r.dec, slices: slices}, used: true})
+			chunks: chunkSource{store: s, m: chain[i], index: -1, dec: r.dec, slices: r.slices}, used: true})
 	}
 	return r, nil
 }

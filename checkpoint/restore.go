@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -82,7 +84,8 @@ func (o *RestoreOptions) EnsureDefaults() {
 // Restore makes the replica's folder replicaDir, which must not exist or be
 // empty, from the checkpoint and its ancestors. Everything is written beside it
 // under the name replicaDir + ".restoring" and renamed when it is complete and
-// synced; a leftover of an interrupted restore is replaced. turn may be nil.
+// synced, and every entry has been read back; a leftover of an interrupted
+// restore is replaced. turn may be nil.
 //
 // The target is on the real file system, whatever the store's is: badger knows
 // no other.
@@ -140,9 +143,12 @@ func restoreInto(work string, r *Reader, state *RestoredState, o *RestoreOptions
 	if o.Edit != nil {
 		entries.edit = o.Edit(*state)
 	}
-	err = load(db, entries, state, o.Progress)
+	written, err := load(db, entries, state, o.Progress)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
+	}
+	if err := readBackDB(o.DBOptions(dbDir), written, r); err != nil {
+		return fmt.Errorf("read back: %w", err)
 	}
 	if o.Finish == nil {
 		return nil
@@ -206,10 +212,10 @@ func (e *editedEntries) fetch() error {
 }
 
 // load writes the entries straight into sorted tables, each with its version.
-func load(db *badger.DB, r *editedEntries, state *RestoredState, progress *Progress) (err error) {
+func load(db *badger.DB, r *editedEntries, state *RestoredState, progress *Progress) (written digest, err error) {
 	sw := db.NewStreamWriter()
 	if err := sw.Prepare(); err != nil {
-		return fmt.Errorf("prepare database: %w", err)
+		return written, fmt.Errorf("prepare database: %w", err)
 	}
 	finished := false
 	defer func() {
@@ -227,8 +233,9 @@ func load(db *badger.DB, r *editedEntries, state *RestoredState, progress *Progr
 			break
 		}
 		if err != nil {
-			return err
+			return written, err
 		}
+		written.add(e)
 		kv.Key, kv.Value, kv.UserMeta[0], kv.Version, kv.ExpiresAt = e.Key, e.Value, e.UserMeta, e.Version, e.ExpiresAt
 		badger.KVToBuffer(kv, buf)
 		state.Entries++
@@ -237,17 +244,61 @@ func load(db *badger.DB, r *editedEntries, state *RestoredState, progress *Progr
 		progress.RawBytes.Add(uint64(len(e.Key) + len(e.Value)))
 		if buf.LenNoPadding() >= batchBytes {
 			if err := sw.Write(buf); err != nil {
-				return fmt.Errorf("write entries: %w", err)
+				return written, fmt.Errorf("write entries: %w", err)
 			}
 			buf.Reset()
 		}
 	}
 	if err := sw.Write(buf); err != nil {
-		return fmt.Errorf("write entries: %w", err)
+		return written, fmt.Errorf("write entries: %w", err)
 	}
 	finished = true
 	if err := sw.Flush(); err != nil {
-		return fmt.Errorf("finish database: %w", err)
+		return written, fmt.Errorf("finish database: %w", err)
+	}
+	return written, nil
+}
+
+// digest stands for a sequence of entries.
+type digest struct {
+	entries uint64
+	crc     uint32
+	buf     []byte
+}
+
+func (d *digest) add(e *Entry) {
+	d.buf = appendEntryHead(d.buf[:0], e)
+	d.crc = crc32.Update(crc32.Update(d.crc, castagnoli, d.buf), castagnoli, e.Value)
+	d.entries++
+}
+
+// readBackDB opens the restored database as a node would, and holds every entry
+// in it against what was written.
+func readBackDB(o badger.Options, written digest, r *Reader) (err error) {
+	db, err := badger.OpenManaged(o.WithReadOnly(true))
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	txn := db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	it := txn.NewIterator(badger.IteratorOptions{AllVersions: true, PrefetchValues: false})
+	defer it.Close()
+	var got digest
+	e := Entry{Kind: Put}
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		e.UserMeta, e.Version, e.ExpiresAt, e.Key = item.UserMeta(), item.Version(), item.ExpiresAt(), item.Key()
+		if err := item.Value(func(v []byte) error { e.Value = v; got.add(&e); return nil }); err != nil {
+			return fmt.Errorf("read value of %q: %w", e.Key, err)
+		}
+		if err := r.slices.step(); err != nil {
+			return err
+		}
+	}
+	if got.entries != written.entries || got.crc != written.crc {
+		return fmt.Errorf("the database holds %d entries with digest %s, not %d with %s",
+			got.entries, crcString(got.crc), written.entries, crcString(written.crc))
 	}
 	return nil
 }

@@ -84,8 +84,8 @@ type Service struct {
 	o       ServiceOptions
 	metrics *metrics
 	limit   *limit
-	parts   map[uint32]*partition
-	order   []*partition
+	parts   map[uint32]*partitionState
+	order   []*partitionState
 
 	// mu guards what follows and the partitions' states. Nothing is called with it held.
 	mu      sync.Mutex
@@ -98,8 +98,8 @@ type Service struct {
 	nodeState NodeStatus
 }
 
-// partition is one source with what happened to it.
-type partition struct {
+// partitionState is one source with what happened to it.
+type partitionState struct {
 	src   Source
 	every *tasks.Periodic
 	state PartitionStatus
@@ -113,9 +113,9 @@ func NewService(o ServiceOptions) (*Service, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{o: o, limit: newLimit(o.Limit), parts: make(map[uint32]*partition)}
+	s := &Service{o: o, limit: newLimit(o.Limit), parts: make(map[uint32]*partitionState)}
 	for _, src := range o.Sources {
-		p := &partition{src: src, state: PartitionStatus{Partition: src.ID()}}
+		p := &partitionState{src: src, state: PartitionStatus{Partition: src.ID()}}
 		s.parts[src.ID()] = p
 		s.order = append(s.order, p)
 	}
@@ -213,7 +213,7 @@ func (s *Service) CreateNow(partition uint32, full bool) (*tasks.Job, error) {
 }
 
 // submit runs a task of p on demand.
-func (s *Service) submit(p *partition, task threadpool.Func) (*tasks.Job, error) {
+func (s *Service) submit(p *partitionState, task threadpool.Func) (*tasks.Job, error) {
 	s.mu.Lock()
 	ctx := s.ctx
 	if ctx != nil {
@@ -236,7 +236,7 @@ func (s *Service) submit(p *partition, task threadpool.Func) (*tasks.Job, error)
 	return job, nil
 }
 
-func (s *Service) forget(p *partition) {
+func (s *Service) forget(p *partitionState) {
 	s.mu.Lock()
 	p.state.Queued--
 	s.mu.Unlock()
@@ -253,7 +253,7 @@ func (s *Service) Trigger(partition uint32) {
 }
 
 // task is one run for p: copy, then prune; with made, tell it instead of pruning.
-func (s *Service) task(p *partition, full bool, made func(*Manifest)) threadpool.Func {
+func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threadpool.Func {
 	return func(ctx context.Context, slot *threadpool.Turn) error {
 		if err := s.limit.enter(slot); err != nil {
 			return err
@@ -284,25 +284,32 @@ func (s *Service) task(p *partition, full bool, made func(*Manifest)) threadpool
 
 // prune applies the retention to p. A failure is no failure of the checkpoint
 // that was just made, which is not made again for it.
-func (s *Service) prune(ctx context.Context, turn Turn, p *partition) error {
+func (s *Service) prune(ctx context.Context, turn Turn, p *partitionState) error {
+	if _, err := s.pruneBy(ctx, turn, p, s.o.Retention); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		s.o.Logger.Warn("old checkpoints not removed", "partition", p.src.ID(), "error", err)
+	}
+	return nil
+}
+
+func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r Retention) ([]uint64, error) {
 	id := p.src.ID()
 	s.mu.Lock()
 	run := s.node
 	s.mu.Unlock()
-	removed, err := s.o.Store.Prune(ctx, turn, id, s.o.Retention, s.o.Create.Now(), run.pinned(id)...)
+	removed, err := s.o.Store.Prune(ctx, turn, id, r, s.o.Create.Now(), run.pinned(id)...)
 	s.metrics.pruned.Add(float64(len(removed)))
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
+	if err != nil && ctx.Err() == nil {
+		s.metrics.pruneFailures.Inc()
+		s.mu.Lock()
+		p.state.LastError = fmt.Sprintf("old checkpoints not removed: %v", err)
+		s.mu.Unlock()
 	}
-	s.metrics.pruneFailures.Inc()
-	s.mu.Lock()
-	p.state.LastError = fmt.Sprintf("old checkpoints not removed: %v", err)
-	s.mu.Unlock()
-	s.o.Logger.Warn("old checkpoints not removed", "partition", id, "error", err)
-	return nil
+	return removed, err
 }
 
-func (s *Service) begin(p *partition) *Progress {
+func (s *Service) begin(p *partitionState) *Progress {
 	progress := &Progress{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -310,7 +317,7 @@ func (s *Service) begin(p *partition) *Progress {
 	return progress
 }
 
-func (s *Service) end(p *partition, m *Manifest, err error) {
+func (s *Service) end(p *partitionState, m *Manifest, err error) {
 	s.mu.Lock()
 	took := s.o.Create.Now().Sub(p.begun)
 	wrote := p.run.Bytes.Load()

@@ -110,11 +110,17 @@ type LogPartition interface {
 	ID() uint32
 	// Durable is the durable decree.
 	Durable() uint64
-	// LogExtent is the log's first and last decree and its bytes on disk; ok is
-	// false while the log is not open.
-	LogExtent() (first, last uint64, bytes int64, ok bool)
+	// LogExtent describes the log, or says why it is not open.
+	LogExtent() (LogExtent, error)
 	// ReleaseLog lets the log forget everything up to decree.
 	ReleaseLog(decree uint64) error
+}
+
+// LogExtent is what a log holds.
+type LogExtent struct {
+	First, Last uint64 // decrees
+	Bytes       int64  // on the disk, files that wait for their next use included
+	Live        int64  // in files that are still held
 }
 
 // LogsOptions are the options of Logs.
@@ -162,7 +168,7 @@ func (o *LogsOptions) Validate() error {
 // LogStatus says how far one partition's log is released and what holds the rest.
 type LogStatus struct {
 	Partition uint32 `json:"partition"`
-	Open      bool   `json:"open"` // false: not looked at, the log is not open
+	Open      bool   `json:"open"` // false: not looked at; LastError says why the log is not open
 	First     uint64 `json:"first"`
 	Last      uint64 `json:"last"`
 	Bytes     int64  `json:"bytes"`
@@ -209,11 +215,16 @@ func NewLogs(o LogsOptions) (*Logs, error) {
 	return l, nil
 }
 
-// Start begins the periodic runs.
+// Start begins the periodic runs; the first one happens at once.
 func (l *Logs) Start(context.Context) error {
-	return l.every.start(l.o.Runner, tasks.GCLogs, "logs", func(ctx context.Context, turn *threadpool.Turn) error {
+	err := l.every.start(l.o.Runner, tasks.GCLogs, "logs", func(ctx context.Context, turn *threadpool.Turn) error {
 		return l.run(ctx, turn)
 	})
+	if err != nil {
+		return err
+	}
+	l.every.trigger()
+	return nil
 }
 
 // Stop ends the runs and waits for the present one, at most until ctx ends.
@@ -259,10 +270,10 @@ func (l *Logs) run(ctx context.Context, turn Turn) error {
 // collect releases what it may of one log. The holds are asked before the
 // durable decree, so that a hold that appears meanwhile cannot be overtaken.
 func (l *Logs) collect(i int, p LogPartition) error {
-	first, last, bytes, open := p.LogExtent()
-	if !open {
+	log, err := p.LogExtent()
+	if err != nil {
 		l.mu.Lock()
-		l.status[i].Open = false
+		l.status[i].Open, l.status[i].LastError = false, err.Error()
 		l.mu.Unlock()
 		return nil
 	}
@@ -271,26 +282,33 @@ func (l *Logs) collect(i int, p LogPartition) error {
 		holds = append(holds, h.Holds(p.ID())...)
 	}
 	decree, by := Releasable(p.Durable(), holds)
-	decree = min(decree, last)
-	var err error
+	decree = min(decree, log.Last)
 	var released uint64
-	if decree >= first {
+	if decree >= log.First {
 		if err = p.ReleaseLog(decree); err == nil {
-			after, lastAfter, bytesAfter, _ := p.LogExtent()
-			released = max(after, first) - first
-			l.metrics.decrees.Add(float64(released))
-			l.metrics.bytes.Add(float64(max(0, bytes-bytesAfter)))
-			if released > 0 {
-				l.o.Logger.Debug("log released", "partition", p.ID(), "up_to", decree, "decrees", released, "held_by", by.Rule.String(), "name", by.Name)
-			}
-			first, last, bytes = after, lastAfter, bytesAfter
+			log, released = l.released(p, log, decree, by)
 		} else {
 			l.metrics.failures.Inc()
 			l.o.Logger.Warn("log not released", "partition", p.ID(), "up_to", decree, "error", err)
 		}
 	}
-	l.note(i, LogStatus{First: first, Last: last, Bytes: bytes, Releasable: decree, HeldBy: by, Holds: holds}, released, err)
+	l.note(i, LogStatus{First: log.First, Last: log.Last, Bytes: log.Bytes, Releasable: decree, HeldBy: by, Holds: holds}, released, err)
 	return err
+}
+
+// released books what a release has freed. A file that is kept for its next use is free as well.
+func (l *Logs) released(p LogPartition, before LogExtent, decree uint64, by Hold) (after LogExtent, decrees uint64) {
+	after, err := p.LogExtent()
+	if err != nil {
+		return before, 0 // closed meanwhile
+	}
+	decrees = max(after.First, before.First) - before.First
+	l.metrics.decrees.Add(float64(decrees))
+	if decrees > 0 {
+		l.metrics.bytes.Add(float64(max(0, before.Live-after.Live)))
+		l.o.Logger.Debug("log released", "partition", p.ID(), "up_to", decree, "decrees", decrees, "held_by", by.Rule.String(), "name", by.Name)
+	}
+	return after, decrees
 }
 
 // note merges what one look found into the partition's status.

@@ -73,8 +73,12 @@ type fakeLog struct {
 
 func (l *fakeLog) ID() uint32      { return l.id }
 func (l *fakeLog) Durable() uint64 { return l.durable }
-func (l *fakeLog) LogExtent() (uint64, uint64, int64, bool) {
-	return l.first, l.last, int64(l.last-l.first+1) * 100, !l.closed
+func (l *fakeLog) LogExtent() (LogExtent, error) {
+	if l.closed {
+		return LogExtent{}, errors.New("sync failed")
+	}
+	// What is released is kept for its next use.
+	return LogExtent{First: l.first, Last: l.last, Bytes: 10_000, Live: int64(l.last-l.first+1) * 100}, nil
 }
 
 func (l *fakeLog) ReleaseLog(decree uint64) error {
@@ -113,7 +117,7 @@ func TestLogsRun(t *testing.T) {
 		if st[0].HeldBy.Rule != RuleDurable || st[0].Releasable != 55 || st[0].Released != 50 || st[0].Held != 45 {
 			t.Fatalf("a: %+v", st[0])
 		}
-		if st[1].HeldBy.Name != "paris" || st[1].Releasable != 0 || st[1].HeldSeconds != 5 || st[2].Open {
+		if st[1].HeldBy.Name != "paris" || st[1].Releasable != 0 || st[1].HeldSeconds != 5 || st[2].Open || st[2].LastError != "sync failed" {
 			t.Fatalf("b: %+v", st[1])
 		}
 		if text, err := json.Marshal(st[1]); err != nil || !strings.Contains(string(text), `"rule":"duplication"`) {

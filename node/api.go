@@ -36,17 +36,6 @@ type LagAnswer struct {
 	Lag    duplication.Lag `json:"lag"`
 }
 
-// CheckpointsAnswer is the answer of GET /v1/checkpoints.
-type CheckpointsAnswer struct {
-	Partitions []checkpoint.PartitionStatus `json:"partitions"`
-}
-
-// CheckpointRequest is the body of POST /v1/checkpoints: one partition, or all of them.
-type CheckpointRequest struct {
-	Partition *uint32 `json:"partition,omitempty"`
-	All       bool    `json:"all,omitempty"`
-}
-
 // JobsAnswer lists what a request began.
 type JobsAnswer struct {
 	Jobs []JobStatus `json:"jobs"`
@@ -106,10 +95,9 @@ func (n *Node) routes() {
 	route(n, "POST /v1/duplications/{remote}/resume", func(r *http.Request, _ none) (Done, error) {
 		return remoteResult(n.source.Resume(r.PathValue("remote")))
 	})
-	route(n, "GET /v1/checkpoints", func(*http.Request, none) (CheckpointsAnswer, error) {
-		return CheckpointsAnswer{Partitions: n.checkpoints.Status()}, nil
-	})
+	route(n, "GET /v1/checkpoints", n.getCheckpoints)
 	route(n, "POST /v1/checkpoints", n.postCheckpoints)
+	route(n, "POST /v1/checkpoints/prune", n.postPrune)
 	route(n, "GET /v1/jobs/{id}", n.getJob)
 	route(n, "GET /v1/tasks", func(*http.Request, none) (TasksAnswer, error) {
 		return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
@@ -163,35 +151,9 @@ func unknownRemote(err error) error {
 	return err
 }
 
-func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswer, error) {
-	var answer JobsAnswer
-	if in.All == (in.Partition != nil) {
-		return answer, admin.BadRequest("say either which partition or all")
-	}
-	var ids []uint32
-	if in.Partition != nil {
-		ids = append(ids, *in.Partition)
-	} else {
-		for _, p := range n.openPartitions() {
-			ids = append(ids, p.ID())
-		}
-	}
-	for _, id := range ids {
-		job, err := n.checkpoints.CreateNow(id, true)
-		if errors.Is(err, checkpoint.ErrUnknownPartition) {
-			return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", id, n.folder.Identity.Partitions)
-		}
-		if err != nil {
-			return answer, busy(err)
-		}
-		answer.Jobs = append(answer.Jobs, n.jobs.add(job))
-	}
-	return answer, nil
-}
-
 // busy gives a full queue the status that tells a client to try again.
 func busy(err error) error {
-	if errors.Is(err, threadpool.ErrQueueFull) {
+	if errors.Is(err, threadpool.ErrQueueFull) || errors.Is(err, checkpoint.ErrNodeRunning) {
 		return &admin.Error{Status: http.StatusTooManyRequests, Message: err.Error()}
 	}
 	return err

@@ -4,11 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"replicanode/checkpoint"
+	"replicanode/server/admin"
 )
+
+// CheckpointsAnswer is the answer of GET /v1/checkpoints.
+type CheckpointsAnswer struct {
+	Node       checkpoint.NodeStatus        `json:"node"`
+	Partitions []checkpoint.PartitionStatus `json:"partitions"`
+}
+
+// CheckpointRequest is the body of POST /v1/checkpoints: one partition, or the whole node, which is one job.
+type CheckpointRequest struct {
+	Partition *uint32 `json:"partition,omitempty"`
+	All       bool    `json:"all,omitempty"`
+	// Full forbids to build on an earlier checkpoint.
+	Full bool `json:"full,omitempty"`
+}
+
+// PruneRequest is the body of POST /v1/checkpoints/prune.
+type PruneRequest struct {
+	// Partition restricts the removal to one partition; nil means all, and the checkpoints of the whole node.
+	Partition *uint32 `json:"partition,omitempty"`
+	// Keep and KeepForSeconds are the retention; Keep 0 means the node's own.
+	Keep           int     `json:"keep,omitempty"`
+	KeepForSeconds float64 `json:"keep_for_seconds,omitempty"`
+}
 
 // CheckpointVerification says what reading one checkpoint found.
 type CheckpointVerification struct {
@@ -28,15 +55,17 @@ func CheckpointStore(dataDir string) (*checkpoint.Store, error) {
 	return checkpoint.NewStore(nil, filepath.Join(dataDir, checkpointsDir)), nil
 }
 
-// ListCheckpoints lists the checkpoints in a data folder, of one partition or (nil) of all.
-func ListCheckpoints(dataDir string, partition *uint32) ([]checkpoint.Info, error) {
-	store, err := CheckpointStore(dataDir)
+// ListCheckpoints lists the checkpoints in a store, of one partition or (nil) of all. A partition without any is an error.
+func ListCheckpoints(store *checkpoint.Store, partition *uint32) ([]checkpoint.Info, error) {
+	ids, err := store.Partitions()
 	if err != nil {
 		return nil, err
 	}
-	ids, err := selectPartitions(store, partition)
-	if err != nil {
-		return nil, err
+	if partition != nil {
+		if !slices.Contains(ids, *partition) {
+			return nil, noCheckpoints(store, *partition, ids)
+		}
+		ids = []uint32{*partition}
 	}
 	infos := []checkpoint.Info{}
 	for _, id := range ids {
@@ -46,22 +75,22 @@ func ListCheckpoints(dataDir string, partition *uint32) ([]checkpoint.Info, erro
 		}
 		infos = append(infos, list...)
 	}
+	if partition != nil && len(infos) == 0 {
+		return nil, noCheckpoints(store, *partition, nil)
+	}
 	return infos, nil
 }
 
-func selectPartitions(store *checkpoint.Store, partition *uint32) ([]uint32, error) {
-	if partition != nil {
-		return []uint32{*partition}, nil
+func noCheckpoints(store *checkpoint.Store, partition uint32, have []uint32) error {
+	hint := "there are none at all"
+	if n := len(have); n > 0 {
+		hint = fmt.Sprintf("there are some of partitions %d to %d", have[0], have[n-1])
 	}
-	return store.Partitions()
+	return fmt.Errorf("partition %d has no checkpoint in %s: %w; %s", partition, store.Root(), checkpoint.ErrNotFound, hint)
 }
 
 // VerifyCheckpoints reads every byte of the checkpoints in infos. The error joins what is damaged.
-func VerifyCheckpoints(ctx context.Context, dataDir string, infos []checkpoint.Info) ([]CheckpointVerification, error) {
-	store, err := CheckpointStore(dataDir)
-	if err != nil {
-		return nil, err
-	}
+func VerifyCheckpoints(ctx context.Context, store *checkpoint.Store, infos []checkpoint.Info) ([]CheckpointVerification, error) {
 	found := []CheckpointVerification{}
 	var bad []error
 	for _, info := range infos {
@@ -69,6 +98,9 @@ func VerifyCheckpoints(ctx context.Context, dataDir string, infos []checkpoint.I
 		err := info.Err
 		if err == nil {
 			err = verifyOne(ctx, store, &v)
+		}
+		if ctx.Err() != nil {
+			return found, ctx.Err()
 		}
 		if err != nil {
 			v.Problem = err.Error()
@@ -88,64 +120,198 @@ func verifyOne(ctx context.Context, store *checkpoint.Store, v *CheckpointVerifi
 	return result.Err()
 }
 
-// RestoreCheckpoints makes the new data folder to from the newest usable checkpoints in dataDir, of one partition or (nil) of all
-// that have one. The folder is a cluster of its own, with a fresh id: what it writes from now on is not what the cluster that the
-// checkpoints are of writes. To that cluster it is a remote that has everything up to the checkpoints. The identity is written last:
-// a folder whose restoring was interrupted is not taken for a node's.
-func RestoreCheckpoints(ctx context.Context, dataDir, to string, partition *uint32) ([]checkpoint.RestoredState, error) {
-	id, err := ReadIdentity(dataDir)
+// PruneCheckpoints removes the checkpoints of one partition, or (nil) of all and of the whole node, that the retention lets go.
+// Nothing else may write to the store meanwhile.
+func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
+	var pruned checkpoint.Pruned
+	ids, err := store.Partitions()
 	if err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", dataDir, err)
+		return pruned, err
 	}
+	if partition != nil {
+		if !slices.Contains(ids, *partition) {
+			return pruned, noCheckpoints(store, *partition, ids)
+		}
+		ids = []uint32{*partition}
+	} else if pruned.Nodes, err = store.PruneNodes(r, time.Now()); err != nil {
+		return pruned, err
+	}
+	for _, id := range ids {
+		removed, err := store.Prune(ctx, nil, id, r, time.Now())
+		pruned.Add(id, removed)
+		if err != nil {
+			return pruned, fmt.Errorf("prune checkpoints of partition %d: %w", id, err)
+		}
+	}
+	return pruned, nil
+}
+
+// PruneStopped is PruneCheckpoints on the data folder of a stopped node, which it locks meanwhile.
+func PruneStopped(ctx context.Context, dataDir string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
 	store, err := CheckpointStore(dataDir)
 	if err != nil {
-		return nil, err
+		return checkpoint.Pruned{}, err
 	}
-	if err := emptyFolder(to); err != nil {
-		return nil, err
-	}
-	ids, err := selectPartitions(store, partition)
+	folder, err := OpenFolder(dataDir, Identity{})
 	if err != nil {
-		return nil, err
+		return checkpoint.Pruned{}, err
 	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("data folder %s has no checkpoints; make some with replicanode checkpoint create", dataDir)
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	return PruneCheckpoints(ctx, store, partition, r)
+}
+
+func (n *Node) getCheckpoints(*http.Request, none) (CheckpointsAnswer, error) {
+	return CheckpointsAnswer{Node: n.checkpoints.NodeStatus(), Partitions: n.checkpoints.Status()}, nil
+}
+
+func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswer, error) {
+	var answer JobsAnswer
+	if in.All == (in.Partition != nil) {
+		return answer, admin.BadRequest("say either which partition or all")
 	}
-	var states []checkpoint.RestoredState
-	for _, p := range ids {
-		state, err := restoreOne(ctx, store, id, to, p)
+	if in.All {
+		run, err := n.checkpoints.CreateNode(in.Full)
 		if err != nil {
-			return states, fmt.Errorf("restore partition %d: %w", p, err)
+			return answer, busy(err)
 		}
-		states = append(states, state)
+		answer.Jobs = []JobStatus{n.jobs.add(run)}
+		return answer, nil
 	}
-	folder := &Folder{Path: to}
-	id.ClusterID = 0
-	if err := folder.initialize(id); err != nil {
-		return states, err
+	job, err := n.checkpoints.CreateNow(*in.Partition, in.Full)
+	if errors.Is(err, checkpoint.ErrUnknownPartition) {
+		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folder.Identity.Partitions)
 	}
-	return states, nil
-}
-
-// emptyFolder makes the folder at path, or refuses one that holds something.
-func emptyFolder(path string) error {
-	entries, err := os.ReadDir(path)
-	if err == nil && len(entries) > 0 {
-		return &FlagError{Flag: "to", Value: path, Reason: "the folder is not empty; give an empty one or one that does not exist"}
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return &FlagError{Flag: "to", Value: path, Reason: err.Error()}
-	}
-	if err := os.MkdirAll(filepath.Join(path, partitionsDir), 0o755); err != nil {
-		return fmt.Errorf("make the new data folder: %w", err)
-	}
-	return nil
-}
-
-func restoreOne(ctx context.Context, store *checkpoint.Store, id Identity, to string, partition uint32) (checkpoint.RestoredState, error) {
-	newest, err := store.Latest(partition)
 	if err != nil {
-		return checkpoint.RestoredState{}, err
+		return answer, busy(err)
 	}
-	return store.RestoreReplica(ctx, nil, partition, newest.Decree, filepath.Join(to, partitionsDir), checkpoint.RestoreOptions{Partitions: id.Partitions})
+	answer.Jobs = []JobStatus{n.jobs.add(job)}
+	return answer, nil
 }
+
+func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
+	var answer JobsAnswer
+	r := n.checkpointRetention()
+	if in.Keep != 0 || in.KeepForSeconds != 0 {
+		r = checkpoint.Retention{KeepLast: max(1, in.Keep), KeepFor: time.Duration(in.KeepForSeconds * float64(time.Second))}
+	}
+	if err := r.Validate(); err != nil {
+		return answer, admin.BadRequest("%v", err)
+	}
+	run, err := n.checkpoints.Prune(in.Partition, r)
+	if errors.Is(err, checkpoint.ErrUnknownPartition) {
+		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folder.Identity.Partitions)
+	}
+	if err != nil {
+		return answer, busy(err)
+	}
+	answer.Jobs = []JobStatus{n.jobs.add(run)}
+	return answer, nil
+}
+
+func (n *Node) checkpointRetention() checkpoint.Retention {
+	return checkpoint.Retention{KeepLast: n.opts.CheckpointKeep}
+}
+
+// startCheckpoints starts the checkpoint service over the partitions that opened.
+func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error {
+	id := n.folder.Identity
+	o := checkpoint.ServiceOptions{
+		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
+		Runner:    n.tasks,
+		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
+		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
+		Retention: n.checkpointRetention(),
+		Logger:    n.opts.Logger, Registerer: n.registry,
+	}
+	for _, p := range n.openPartitions() {
+		o.Sources = append(o.Sources, checkpoint.FromReplica(p))
+	}
+	var err error
+	if n.checkpoints, err = checkpoint.NewService(o); err != nil {
+		return fmt.Errorf("make the checkpoint service: %w", err)
+	}
+	return n.startService(ctx, "checkpoints", n.checkpoints)
+}
+
+// CreateCheckpoints makes the checkpoints of a stopped node's data folder, which it locks meanwhile: of one partition, or (nil) of
+// the whole node. progress, if set, is given the state of things now and then.
+func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full bool, progress func(CheckpointsAnswer)) (_ CheckpointsAnswer, err error) {
+	o.CheckpointPeriod = -1
+	n, err := New(o)
+	if err != nil {
+		return CheckpointsAnswer{}, err
+	}
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.opts.StartTimeout)
+		defer cancel()
+		err = errors.Join(err, n.Stop(stopCtx))
+	}()
+	if err := n.startForCheckpoints(ctx); err != nil {
+		return CheckpointsAnswer{}, err
+	}
+	var run job
+	if partition == nil {
+		run, err = n.checkpoints.CreateNode(full)
+	} else {
+		run, err = n.checkpoints.CreateNow(*partition, full)
+	}
+	if err != nil {
+		return CheckpointsAnswer{}, err
+	}
+	for ticks := time.NewTicker(100 * time.Millisecond); ; {
+		select {
+		case <-ticks.C:
+			if progress != nil {
+				answer, _ := n.getCheckpoints(nil, none{})
+				progress(answer)
+			}
+			continue
+		case <-run.Done():
+		case <-ctx.Done():
+		}
+		ticks.Stop()
+		answer, _ := n.getCheckpoints(nil, none{})
+		return answer, errors.Join(run.Err(), ctx.Err())
+	}
+}
+
+// startForCheckpoints opens the data folder and its partitions, and nothing that others could see.
+func (n *Node) startForCheckpoints(ctx context.Context) error {
+	if _, err := ReadIdentity(n.opts.DataDir); err != nil {
+		return fmt.Errorf("data folder %s: %w", n.opts.DataDir, err)
+	}
+	folder, err := OpenFolder(n.opts.DataDir, Identity{})
+	if err != nil {
+		return err
+	}
+	n.folder = folder
+	n.onClose("data folder", folder.Close)
+	for _, start := range []func(context.Context) error{n.startPool, n.openReplicas} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	return n.startCheckpoints(ctx, nil)
+}
+
+// LiveNode tells whether a process runs on a data folder, and where it serves operators.
+func LiveNode(dataDir string) (addr string, live bool, err error) {
+	if _, err := ReadIdentity(dataDir); err != nil {
+		return "", false, fmt.Errorf("data folder %s: %w", dataDir, err)
+	}
+	lock, err := lockFolder(dataDir)
+	if err == nil {
+		return "", false, lock.Close()
+	}
+	if !errors.Is(err, ErrFolderInUse) {
+		return "", false, err
+	}
+	a, err := readAddresses(dataDir)
+	if err != nil {
+		return "", true, fmt.Errorf("%w; a process holds data folder %s, but does not say where it serves", err, dataDir)
+	}
+	return a.Admin, true, nil
+}
+
+// oneLine puts an error that joins several on one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -7,11 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
-	"replicanode/checkpoint"
 	"replicanode/duplication"
 	"replicanode/peer"
 	"replicanode/plog"
@@ -226,23 +224,7 @@ func (n *Node) openPartitions() []*replica.Partition {
 }
 
 func (n *Node) startMaintenance(ctx context.Context) error {
-	id := n.folder.Identity
-	o := checkpoint.ServiceOptions{
-		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
-		Runner:    n.tasks,
-		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
-		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: n.healthy},
-		Retention: checkpoint.Retention{KeepLast: n.opts.CheckpointKeep},
-		Logger:    n.opts.Logger, Registerer: n.registry,
-	}
-	for _, p := range n.openPartitions() {
-		o.Sources = append(o.Sources, checkpoint.FromReplica(p))
-	}
-	var err error
-	if n.checkpoints, err = checkpoint.NewService(o); err != nil {
-		return fmt.Errorf("make the checkpoint service: %w", err)
-	}
-	if err := n.startService(ctx, "checkpoints", n.checkpoints); err != nil {
+	if err := n.startCheckpoints(ctx, n.healthy); err != nil {
 		return err
 	}
 	return n.startGC(ctx)

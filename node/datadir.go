@@ -239,6 +239,19 @@ func (f *Folder) writeAddresses(a Addresses) error {
 	return writeFileSynced(filepath.Join(f.Path, addressesFile), append(data, '\n'))
 }
 
+// readAddresses reads where the node on a data folder listens.
+func readAddresses(path string) (Addresses, error) {
+	var a Addresses
+	data, err := os.ReadFile(filepath.Join(path, addressesFile))
+	if err != nil {
+		return a, fmt.Errorf("read addresses file: %w", err)
+	}
+	if err := json.Unmarshal(data, &a); err != nil {
+		return a, fmt.Errorf("%s of data folder %s is damaged: %w", addressesFile, path, err)
+	}
+	return a, nil
+}
+
 func (f *Folder) removeAddresses() error {
 	err := os.Remove(filepath.Join(f.Path, addressesFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -50,8 +50,10 @@ func (n *Node) makeGC() error {
 	}
 	logs := gc.LogsOptions{Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: n.registry}
 	values := gc.ValuesOptions{Runner: n.tasks, Logger: n.opts.Logger, Registerer: n.registry}
+	for _, p := range n.host.Partitions() {
+		logs.Partitions = append(logs.Partitions, gc.FromOwner(p)) // one that failed is named by gc explain
+	}
 	for _, p := range n.openPartitions() {
-		logs.Partitions = append(logs.Partitions, gc.FromOwner(p))
 		values.Partitions = append(values.Partitions, p)
 	}
 	if m.logs, err = gc.NewLogs(logs); err != nil {

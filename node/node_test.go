@@ -155,7 +155,7 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 	n := launch(t, Options{DataDir: dir, Partitions: 2})
 	fill(t, client(t, n), 0, 200)
 	jobs, err := admin.Post[JobsAnswer](t.Context(), api(t, n), "/v1/checkpoints", CheckpointRequest{All: true})
-	if err != nil || len(jobs.Jobs) != 2 {
+	if err != nil || len(jobs.Jobs) != 1 {
 		t.Fatalf("create: %+v, %v", jobs, err)
 	}
 	for _, job := range jobs.Jobs {
@@ -168,18 +168,22 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 		})
 	}
 	fill(t, client(t, n), 200, 300) // after the checkpoint: must not be restored
-	infos, err := ListCheckpoints(dir, nil)
+	store, err := CheckpointStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos, err := ListCheckpoints(store, nil)
 	if err != nil || len(infos) != 2 {
 		t.Fatalf("list: %+v, %v", infos, err)
 	}
-	if _, err := VerifyCheckpoints(t.Context(), dir, infos); err != nil {
+	if _, err := VerifyCheckpoints(t.Context(), store, infos); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RestoreCheckpoints(t.Context(), dir, to, nil); err != nil {
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); err != nil {
 		t.Fatal(err)
 	}
 	var flag *FlagError
-	if _, err := RestoreCheckpoints(t.Context(), dir, to, nil); !errors.As(err, &flag) {
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); !errors.As(err, &flag) {
 		t.Fatalf("restore over a folder that is in use: %v", err)
 	}
 	restored := launch(t, Options{DataDir: to})

@@ -45,7 +45,11 @@ func checkpointAll(t *testing.T, n *Node) {
 func restored(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "restored")
-	if _, err := RestoreCheckpoints(t.Context(), dir, to, nil); err != nil {
+	store, err := CheckpointStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); err != nil {
 		t.Fatal(err)
 	}
 	return to
@@ -248,7 +252,11 @@ func TestRestoredFolderHasItsOwnIdentity(t *testing.T) {
 	}
 	checkpointAll(t, primary)
 	origin := primary.folder.Identity.ClusterID
-	infos, err := ListCheckpoints(dir, nil)
+	store, err := CheckpointStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos, err := ListCheckpoints(store, nil)
 	if err != nil || len(infos) != 1 {
 		t.Fatal(infos, err)
 	}

@@ -16,42 +16,61 @@ import (
 func checkpointCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "checkpoint",
-		Usage: "make, list, verify and restore checkpoints of partitions",
+		Usage: "make, list, verify, restore and remove checkpoints of partitions and of the whole node",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "create",
-				Usage: "make a checkpoint of one or all partitions of a running node and wait for it",
+				Usage: "make a checkpoint of one partition or of the whole node and wait for it",
+				Description: "With --data-dir the node that runs on that folder is asked, or the folder is opened when none does;\n" +
+					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.",
 				Flags: remoteFlags(
-					&cli.UintFlag{Name: "partition", Usage: "`NUMBER` of the partition"},
-					&cli.BoolFlag{Name: "all", Usage: "all partitions"},
+					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					partitionFlag("make one of the partition with this `NUMBER`"),
+					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
+					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint"},
 				),
 				Action: checkpointCreate,
 			},
 			{
 				Name:  "list",
 				Usage: "list the checkpoints in a data folder, of a running or a stopped node",
-				Flags: []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "only the partition with this `NUMBER`"}, jsonFlag()},
-				Action: func(c *cli.Context) error {
-					return withCheckpoints(c, func(infos []checkpoint.Info) error {
-						return show(c, infos, "PARTITION DECREE CREATED ENTRIES BYTES PARENT PROBLEM", checkpointRows)
-					})
-				},
+				Flags: []cli.Flag{dataDirFlag(), partitionFlag("only the partition with this `NUMBER`"),
+					&cli.BoolFlag{Name: "nodes", Usage: "list the checkpoints of the whole node"}, jsonFlag()},
+				Action: checkpointList,
 			},
 			{
 				Name:   "verify",
 				Usage:  "read every byte of the checkpoints in a data folder and name what is damaged",
-				Flags:  []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "only the partition with this `NUMBER`"}, jsonFlag()},
+				Flags:  []cli.Flag{dataDirFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
 				Action: checkpointVerify,
 			},
 			{
 				Name:  "restore",
-				Usage: "make a new data folder, a cluster of its own, from the newest checkpoints of another; it can be run at once",
+				Usage: "make a new data folder, a cluster of its own, from checkpoints of another; it can be run at once",
 				Flags: []cli.Flag{
 					dataDirFlag(),
-					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty", Required: true},
-					&cli.UintFlag{Name: "partition", Usage: "only the partition with this `NUMBER`; the others start empty"},
+					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty, and outside of --data-dir", Required: true},
+					partitionFlag("only the partition with this `NUMBER`; the others start empty"),
+					&cli.StringFlag{Name: "node", DefaultText: "newest of each partition", Usage: "the checkpoint of the whole node with this `NAME`, or latest"},
+					&cli.BoolFlag{Name: "partial", Usage: "let partitions without a usable checkpoint start empty"},
+					&cli.IntFlag{Name: "parallel", DefaultText: "number of processors", Usage: "partitions restored at once"},
 				},
 				Action: checkpointRestore,
+			},
+			{
+				Name:  "prune",
+				Usage: "remove the checkpoints that the retention lets go",
+				Description: "With --data-dir the node that runs on that folder is asked, or the folder is changed directly when none does;\n" +
+					"without it the node at --admin is asked. The newest good checkpoint of a partition stays, what another one\n" +
+					"builds on, and what a checkpoint of the whole node names.",
+				Flags: remoteFlags(
+					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					partitionFlag("only the partition with this `NUMBER`"),
+					&cli.IntFlag{Name: "keep", DefaultText: "the node's --checkpoint-keep", Usage: "how many of the newest stay, at least 1"},
+					&cli.DurationFlag{Name: "keep-for", Usage: "younger ones stay, too"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "show what would be removed; needs --data-dir"},
+				),
+				Action: checkpointPrune,
 			},
 		},
 	}
@@ -61,70 +80,129 @@ func dataDirFlag() cli.Flag {
 	return &cli.StringFlag{Name: "data-dir", Value: node.DefaultOptions().DataDir, Usage: "data `FOLDER`"}
 }
 
+func partitionFlag(usage string) cli.Flag { return &cli.UintFlag{Name: "partition", Usage: usage} }
+
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the answer as JSON"}
 }
 
-// jobPoll is how often a job is looked at while the command waits for it.
-const jobPoll = 50 * time.Millisecond
+// onePartition is the partition asked for, nil for all.
+func onePartition(c *cli.Context) *uint32 {
+	if !c.IsSet("partition") {
+		return nil
+	}
+	id := uint32(c.Uint("partition"))
+	return &id
+}
+
+// askOwner calls live with a client for the node that serves the data folder of the flags, or stopped when no node runs on it.
+// Without --data-dir it is the node at --admin.
+func askOwner(c *cli.Context, live func(client *admin.Client) error, stopped func() error) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	addr := c.String("admin")
+	if dir := c.String("data-dir"); dir != "" {
+		at, running, err := node.LiveNode(dir)
+		switch {
+		case err != nil:
+			return err
+		case !running:
+			return stopped()
+		}
+		addr = at
+	}
+	client := admin.NewClient(addr, c.String("password"))
+	defer client.Close()
+	return live(client)
+}
 
 func checkpointCreate(c *cli.Context) error {
 	if c.IsSet("partition") == c.Bool("all") {
 		return usagef("say either --partition NUMBER or --all")
 	}
-	request := node.CheckpointRequest{All: c.Bool("all")}
-	if c.IsSet("partition") {
-		id := uint32(c.Uint("partition"))
-		request.Partition = &id
-	}
-	return ask(c, func(client *admin.Client) error {
+	request := node.CheckpointRequest{All: c.Bool("all"), Partition: onePartition(c), Full: c.Bool("full")}
+	bar := newCheckpointBar(c.App.ErrWriter, request)
+	defer bar.close()
+	return askOwner(c, func(client *admin.Client) error {
 		jobs, err := admin.Post[node.JobsAnswer](c.Context, client, "/v1/checkpoints", request)
 		if err != nil {
 			return err
 		}
-		var failed []error
-		for _, job := range jobs.Jobs {
-			if err := awaitJob(c.Context, client, job.ID); err != nil {
-				failed = append(failed, err)
+		err = awaitJobs(c.Context, client, jobs, func() {
+			if a, err := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints"); err == nil {
+				bar.show(a)
 			}
+		})
+		a, gerr := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints")
+		if gerr != nil {
+			return errors.Join(err, gerr)
 		}
-		a, err := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints")
-		if err != nil {
-			return errors.Join(append(failed, err)...)
+		return showCreated(c, bar, request, a, err)
+	}, func() error {
+		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDir: c.String("data-dir")}, request.Partition, request.Full, bar.show)
+		if a.Partitions == nil {
+			return err
 		}
-		if request.Partition != nil {
-			a.Partitions = onlyPartition(a.Partitions, *request.Partition)
-		}
-		return errors.Join(append(failed, show(c, a, "PARTITION DECREE ENTRIES BYTES SECONDS ERROR", partitionCheckpointRows))...)
+		return showCreated(c, bar, request, a, err)
 	})
 }
 
-func awaitJob(ctx context.Context, client *admin.Client, id uint64) error {
+// showCreated prints how it went. What failed is in err, with the partitions' numbers.
+func showCreated(c *cli.Context, bar *checkpointBar, request node.CheckpointRequest, a node.CheckpointsAnswer, err error) error {
+	bar.close()
+	if request.Partition != nil {
+		a.Partitions = ofPartition(a.Partitions, *request.Partition)
+	}
+	if err == nil && request.All && a.Node.Last != nil && !c.Bool("json") {
+		last := a.Node.Last
+		fmt.Fprintf(c.App.Writer, "checkpoint %s of the node: %d partitions, %d entries, %s in %.3f s\n",
+			last.Name, last.Partitions, last.Entries, size(last.Bytes), last.Seconds)
+	}
+	return errors.Join(show(c, a, "PARTITION DECREE ENTRIES BYTES SECONDS ERROR", partitionCheckpointRows), err)
+}
+
+// jobPoll is how often a job is looked at while the command waits for it.
+const jobPoll = 50 * time.Millisecond
+
+// awaitJobs waits for the end of all jobs, and calls tick now and then. The error joins theirs.
+func awaitJobs(ctx context.Context, client *admin.Client, jobs node.JobsAnswer, tick func()) error {
+	var failed []error
+	for _, job := range jobs.Jobs {
+		if _, err := awaitJob(ctx, client, job.ID, tick); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func awaitJob(ctx context.Context, client *admin.Client, id uint64, tick func()) (node.JobStatus, error) {
 	for {
 		job, err := admin.Get[node.JobStatus](ctx, client, fmt.Sprintf("/v1/jobs/%d", id))
 		switch {
 		case err != nil:
-			return err
+			return job, err
 		case job.Done && job.Error != "":
-			return errors.New(job.Error)
+			return job, errors.New(job.Error)
 		case job.Done:
-			return nil
+			return job, nil
 		}
+		tick()
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return job, ctx.Err()
 		case <-time.After(jobPoll):
 		}
 	}
 }
 
-func onlyPartition(all []checkpoint.PartitionStatus, id uint32) []checkpoint.PartitionStatus {
+func ofPartition(all []checkpoint.PartitionStatus, id uint32) []checkpoint.PartitionStatus {
 	for _, s := range all {
 		if s.Partition == id {
 			return []checkpoint.PartitionStatus{s}
 		}
 	}
-	return nil
+	return []checkpoint.PartitionStatus{}
 }
 
 func partitionCheckpointRows(a node.CheckpointsAnswer) [][]string {
@@ -139,25 +217,46 @@ func partitionCheckpointRows(a node.CheckpointsAnswer) [][]string {
 	return rows
 }
 
-// withCheckpoints calls f with the checkpoints that the flags select.
-func withCheckpoints(c *cli.Context, f func([]checkpoint.Info) error) error {
+// openStore opens the store that the flags name.
+func openStore(c *cli.Context) (*checkpoint.Store, error) {
 	if err := noArguments(c); err != nil {
-		return err
+		return nil, err
 	}
-	infos, err := node.ListCheckpoints(c.String("data-dir"), partitionFlag(c))
+	return node.CheckpointStore(c.String("data-dir"))
+}
+
+func checkpointList(c *cli.Context) error {
+	store, err := openStore(c)
 	if err != nil {
 		return err
 	}
-	return f(infos)
+	if c.Bool("nodes") {
+		if c.IsSet("partition") {
+			return usagef("say either --partition NUMBER or --nodes")
+		}
+		infos, err := store.Nodes()
+		if err != nil {
+			return err
+		}
+		return show(c, infos, "NAME CREATED PARTITIONS ENTRIES BYTES PROBLEM", nodeCheckpointRows)
+	}
+	infos, err := node.ListCheckpoints(store, onePartition(c))
+	if err != nil {
+		return err
+	}
+	return show(c, infos, "PARTITION DECREE CREATED ENTRIES BYTES PARENT PROBLEM", checkpointRows)
 }
 
-// partitionFlag is the partition asked for, nil for all.
-func partitionFlag(c *cli.Context) *uint32 {
-	if !c.IsSet("partition") {
-		return nil
+func nodeCheckpointRows(infos []checkpoint.NodeInfo) [][]string {
+	var rows [][]string
+	for _, info := range infos {
+		row := []string{info.Name, "-", "-", "-", "-", info.Problem}
+		if m := info.Manifest; m != nil {
+			row = []string{info.Name, m.Created.Format(time.RFC3339), number(m.Partitions), number(m.Entries), size(m.Bytes), info.Problem}
+		}
+		rows = append(rows, row)
 	}
-	id := uint32(c.Uint("partition"))
-	return &id
+	return rows
 }
 
 func checkpointRows(infos []checkpoint.Info) [][]string {
@@ -177,10 +276,16 @@ func checkpointRows(infos []checkpoint.Info) [][]string {
 }
 
 func checkpointVerify(c *cli.Context) error {
-	return withCheckpoints(c, func(infos []checkpoint.Info) error {
-		found, err := node.VerifyCheckpoints(c.Context, c.String("data-dir"), infos)
-		return errors.Join(err, show(c, found, "PARTITION DECREE ENTRIES BYTES PROBLEM", verificationRows))
-	})
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	infos, err := node.ListCheckpoints(store, onePartition(c))
+	if err != nil {
+		return err
+	}
+	found, err := node.VerifyCheckpoints(c.Context, store, infos)
+	return errors.Join(show(c, found, "PARTITION DECREE ENTRIES BYTES PROBLEM", verificationRows), err)
 }
 
 func verificationRows(found []node.CheckpointVerification) [][]string {
@@ -196,20 +301,89 @@ func verificationRows(found []node.CheckpointVerification) [][]string {
 }
 
 func checkpointRestore(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
-		return err
-	}
-	states, err := node.RestoreCheckpoints(c.Context, c.String("data-dir"), c.String("to"), partitionFlag(c))
-	for _, s := range states {
-		fmt.Fprintf(c.App.Writer, "partition %d restored at decree %d, %d entries\n", s.Partition, s.Decree, s.Entries)
-	}
+	store, err := openStore(c)
 	if err != nil {
 		return err
 	}
+	if c.IsSet("parallel") && c.Int("parallel") < 1 {
+		return &node.FlagError{Flag: "parallel", Value: c.String("parallel"), Reason: "must be at least 1"}
+	}
+	begun := time.Now()
+	states, err := node.RestoreCheckpoints(c.Context, node.RestoreOptions{
+		Store: store, Source: c.String("data-dir"), To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
+		Partial: c.Bool("partial"), Parallel: c.Int("parallel"),
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range states {
+		fmt.Fprintf(c.App.Writer, "partition %d restored at decree %d, %d entries\n", s.Partition, s.Decree, s.Entries)
+	}
+	fmt.Fprintf(c.App.Writer, "%d partitions restored into %s in %.1f s\n", len(states), c.String("to"), time.Since(begun).Seconds())
 	id, err := node.ReadIdentity(c.String("to"))
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "%s is cluster %d; to cluster %d it can be a remote that has all of the above\n", c.String("to"), id.ClusterID, states[0].ClusterID)
 	return nil
+}
+
+func checkpointPrune(c *cli.Context) error {
+	if c.IsSet("keep") && c.Int("keep") < 1 {
+		return &node.FlagError{Flag: "keep", Value: fmt.Sprint(c.Int("keep")), Reason: "must be at least 1: the newest good checkpoint stays"}
+	}
+	if c.Duration("keep-for") < 0 {
+		return &node.FlagError{Flag: "keep-for", Value: c.Duration("keep-for").String(), Reason: "must not be negative"}
+	}
+	retention := checkpoint.Retention{KeepLast: c.Int("keep"), KeepFor: c.Duration("keep-for")}
+	if !c.IsSet("keep") {
+		retention.KeepLast = node.DefaultOptions().CheckpointKeep
+	}
+	if c.Bool("dry-run") {
+		return showObsolete(c, retention)
+	}
+	return askOwner(c, func(client *admin.Client) error {
+		jobs, err := admin.Post[node.JobsAnswer](c.Context, client, "/v1/checkpoints/prune", node.PruneRequest{
+			Partition: onePartition(c), Keep: c.Int("keep"), KeepForSeconds: c.Duration("keep-for").Seconds()})
+		if err != nil {
+			return err
+		}
+		job, err := awaitJob(c.Context, client, jobs.Jobs[0].ID, func() {})
+		if job.Pruned == nil {
+			return err
+		}
+		return errors.Join(showPruned(c, *job.Pruned), err)
+	}, func() error {
+		pruned, err := node.PruneStopped(c.Context, c.String("data-dir"), onePartition(c), retention)
+		return errors.Join(showPruned(c, pruned), err)
+	})
+}
+
+// showObsolete is prune without removing anything.
+func showObsolete(c *cli.Context, r checkpoint.Retention) error {
+	if c.String("data-dir") == "" {
+		return usagef("--dry-run needs --data-dir")
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	pruned, err := store.Obsolete(onePartition(c), r, time.Now())
+	if err != nil {
+		return err
+	}
+	return showPruned(c, pruned)
+}
+
+func showPruned(c *cli.Context, pruned checkpoint.Pruned) error {
+	return show(c, pruned, "PARTITION CHECKPOINT", func(p checkpoint.Pruned) [][]string {
+		var rows [][]string
+		for _, name := range p.Nodes {
+			rows = append(rows, []string{"node", name})
+		}
+		for _, r := range p.Checkpoints {
+			rows = append(rows, []string{number(r.Partition), number(r.Decree)})
+		}
+		return rows
+	})
 }

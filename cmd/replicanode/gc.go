@@ -14,8 +14,17 @@ import (
 func gcCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "gc",
-		Usage: "show what garbage collection keeps and why, and the disks",
+		Usage: "show what garbage collection keeps and why, what it will remove, and the disks",
 		Subcommands: []*cli.Command{
+			{
+				Name:  "list",
+				Usage: "list the dropped replicas and when they are removed",
+				Description: "With --data-dir the node that runs on that folder is asked, or the folder is read when none does;\n" +
+					"without it the node at --admin is asked. Until its removal begins, gc undelete brings a replica back.",
+				Flags:  remoteFlags(&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"}),
+				Action: gcList,
+			},
+			undeleteCommand(),
 			{
 				Name:  "explain",
 				Usage: "show which rule holds each partition's log back, and for how long",
@@ -48,9 +57,49 @@ func gcCommand() *cli.Command {
 	}
 }
 
+func gcList(c *cli.Context) error {
+	return askOwner(c, func(client *admin.Client) error {
+		a, err := admin.Get[node.GCAnswer](c.Context, client, "/v1/gc")
+		if err != nil {
+			return err
+		}
+		return show(c, a.Dropped, "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE", droppedRows)
+	}, func() error {
+		folders, err := node.Dropped(c.String("data-dir")).List()
+		if err != nil {
+			return err
+		}
+		// When they go is the running node's to say: it has the grace times.
+		return show(c, folders, "NAME PARTITION KIND DROPPED STATE", folderRows)
+	})
+}
+
+func droppedRows(s gc.ReplicasStatus) [][]string {
+	var rows [][]string
+	for _, f := range s.Folders {
+		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), f.Due.Format(time.RFC3339), folderState(f.Folder)})
+	}
+	return rows
+}
+
+func folderState(f gc.Folder) string {
+	if f.Deleting {
+		return "being removed"
+	}
+	return "restorable"
+}
+
 func logRows(a node.GCAnswer) [][]string {
 	var rows [][]string
 	for _, l := range a.Logs {
+		if !l.Open {
+			why := "not looked at yet"
+			if l.LastError != "" {
+				why = "not open: " + l.LastError
+			}
+			rows = append(rows, []string{number(l.Partition), "-", "-", "-", "-", why, "-", "-"})
+			continue
+		}
 		held := l.HeldBy.Rule.String()
 		if l.HeldBy.Name != "" {
 			held += " " + l.HeldBy.Name

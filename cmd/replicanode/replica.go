@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,12 +19,17 @@ func replicaCommand() *cli.Command {
 			{
 				Name:  "drop",
 				Usage: "put a replica's folder away; gc_replicas removes it after the grace time, and the partition starts empty",
-				Flags: []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "`NUMBER` of the partition", Required: true}},
+				Flags: []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "`NUMBER` of the partition", Required: true},
+					&cli.BoolFlag{Name: "failed", Usage: "it failed and somebody will want to look at it: it stays seven times as long"}},
 				Action: func(c *cli.Context) error {
+					kind := gc.KindDropped
+					if c.Bool("failed") {
+						kind = gc.KindFailed
+					}
 					return withFolder(c, func(d *gc.Dropped) error {
-						name, err := d.Drop(uint32(c.Uint("partition")), gc.KindDropped)
+						name, err := d.Drop(uint32(c.Uint("partition")), kind)
 						if err == nil {
-							fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode replica undelete %s\n", name, name)
+							fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s --data-dir %s\n", name, name, c.String("data-dir"))
 						}
 						return err
 					})
@@ -44,23 +50,45 @@ func replicaCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					return show(c, folders, "NAME PARTITION KIND DROPPED DELETING", folderRows)
+					return show(c, folders, "NAME PARTITION KIND DROPPED STATE", folderRows)
 				},
 			},
-			{
-				Name:      "undelete",
-				Usage:     "put a dropped replica back in its place",
-				ArgsUsage: "NAME",
-				Flags:     []cli.Flag{dataDirFlag()},
-				Action: func(c *cli.Context) error {
-					if c.NArg() != 1 {
-						return usagef("undelete wants one argument, a name that replicanode replica list shows")
-					}
-					return withFolder(c, func(d *gc.Dropped) error { return d.Undelete(c.Args().First()) })
-				},
-			},
+			undeleteCommand(),
 		},
 	}
+}
+
+// undeleteCommand is part of gc, where such folders are listed, and of replica, where they are made.
+func undeleteCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "undelete",
+		Usage:     "put a dropped replica of a stopped node back in its place",
+		ArgsUsage: "NAME",
+		Flags:     []cli.Flag{dataDirFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("undelete wants one argument, a name that replicanode gc list shows")
+			}
+			name := c.Args().First()
+			err := withFolder(c, func(d *gc.Dropped) error { return d.Undelete(name) })
+			return undeleteHint(err, c.String("data-dir"), name)
+		},
+	}
+}
+
+// undeleteHint says what to do about a refusal.
+func undeleteHint(err error, dir, name string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, gc.ErrNoFolder):
+		return fmt.Errorf("%w; replicanode gc list --data-dir %s shows the names", err, dir)
+	case errors.Is(err, gc.ErrInPlace):
+		return fmt.Errorf("%w; put that one away first with replicanode replica drop --data-dir %s --partition N", err, dir)
+	case errors.Is(err, gc.ErrDeleting):
+		return fmt.Errorf("%w; parts of it are gone, so %s can't come back", err, name)
+	}
+	return err
 }
 
 // withFolder calls f while the data folder is locked, so that no node runs on it.
@@ -84,7 +112,7 @@ func withFolder(c *cli.Context, f func(*gc.Dropped) error) (err error) {
 func folderRows(folders []gc.Folder) [][]string {
 	var rows [][]string
 	for _, f := range folders {
-		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), fmt.Sprint(f.Deleting)})
+		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), folderState(f)})
 	}
 	return rows
 }

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"replicanode/node"
+)
+
+// runNode starts a node on dir and returns how to stop it.
+func runNode(t *testing.T, dir string, partitions uint32) (n *node.Node, stop func()) {
+	t.Helper()
+	n, err := node.New(node.Options{DataDir: dir, Partitions: partitions, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Peer: "127.0.0.1:0", CheckpointPeriod: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			if err := n.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(stop)
+	return n, stop
+}
+
+func put(t *testing.T, n *node.Node, from, to int) {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: n.Addresses().Listen})
+	defer c.Close()
+	for i := from; i < to; i++ {
+		if err := c.Set(t.Context(), fmt.Sprint("key-", i), i, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// succeeds runs a command that must succeed and say all of want.
+func succeeds(t *testing.T, want []string, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := command(t, args...)
+	if code != 0 {
+		t.Fatalf("%v: exit code %d: %s", args, code, stderr)
+	}
+	for _, w := range want {
+		if !strings.Contains(stdout, w) {
+			t.Fatalf("%v: no %q in\n%s", args, w, stdout)
+		}
+	}
+	return stdout
+}
+
+// fails runs a command that must fail with one line that says all of want.
+func fails(t *testing.T, want []string, args ...string) {
+	t.Helper()
+	code, _, stderr := command(t, args...)
+	if code == 0 || strings.Count(stderr, "\n") != 1 {
+		t.Fatalf("%v: exit code %d with %q", args, code, stderr)
+	}
+	for _, w := range want {
+		if !strings.Contains(stderr, w) {
+			t.Fatalf("%v: no %q in %q", args, w, stderr)
+		}
+	}
+}
+
+func TestCheckpointCommands(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	n, stop := runNode(t, dir, 3)
+	put(t, n, 0, 300)
+	succeeds(t, []string{"3 partitions, 3"}, "checkpoint", "create", "--all", "--data-dir", dir)
+	put(t, n, 300, 310)
+	succeeds(t, []string{"3 partitions"}, "checkpoint", "create", "--all", "--admin", n.Addresses().Admin)
+	put(t, n, 310, 320)
+	stop()
+	succeeds(t, []string{"3 partitions"}, "checkpoint", "create", "--all", "--data-dir", dir)
+	succeeds(t, []string{"2"}, "checkpoint", "create", "--partition", "2", "--data-dir", dir)
+
+	nodes := succeeds(t, nil, "checkpoint", "list", "--nodes", "--data-dir", dir)
+	if got := strings.Count(nodes, "\n"); got != 3 {
+		t.Fatalf("listed:\n%s", nodes)
+	}
+	succeeds(t, []string{"ok"}, "checkpoint", "verify", "--data-dir", dir)
+	for _, sub := range []string{"list", "verify"} {
+		fails(t, []string{"partition 99", "0 to 2"}, "checkpoint", sub, "--partition", "99", "--data-dir", dir)
+	}
+	fails(t, []string{"partition 99"}, "checkpoint", "prune", "--partition", "99", "--data-dir", dir)
+	fails(t, []string{"--keep 0"}, "checkpoint", "prune", "--keep", "0", "--data-dir", dir)
+
+	would := succeeds(t, []string{"node"}, "checkpoint", "prune", "--keep", "1", "--dry-run", "--data-dir", dir)
+	if did := succeeds(t, nil, "checkpoint", "prune", "--keep", "1", "--data-dir", dir); did != would {
+		t.Fatalf("removed\n%s, announced\n%s", did, would)
+	}
+	restoreCommands(t, dir)
+}
+
+func restoreCommands(t *testing.T, dir string) {
+	to := filepath.Join(t.TempDir(), "restored")
+	fails(t, []string{"--to", "outside"}, "checkpoint", "restore", "--data-dir", dir, "--to", filepath.Join(dir, "inside"))
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, []string{"--to", "outside"}, "checkpoint", "restore", "--data-dir", dir, "--to", filepath.Join(link, "checkpoints", "x"))
+	succeeds(t, []string{"3 partitions restored"}, "checkpoint", "restore", "--data-dir", dir, "--to", to)
+	fails(t, []string{"not empty"}, "checkpoint", "restore", "--data-dir", dir, "--to", to)
+	n, stop := runNode(t, to, 0)
+	c := redis.NewClient(&redis.Options{Addr: n.Addresses().Listen})
+	if got, err := c.DBSize(t.Context()).Result(); err != nil || got != 320 {
+		t.Fatalf("%d keys restored, %v", got, err)
+	}
+	c.Close()
+	stop()
+
+	chunks, err := filepath.Glob(filepath.Join(dir, "checkpoints", "0001", "*", "000001.chunk"))
+	if err != nil || len(chunks) != 1 {
+		t.Fatalf("chunks %v, %v", chunks, err)
+	}
+	b, err := os.ReadFile(chunks[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 4
+	if err := os.WriteFile(chunks[0], b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, []string{"partition 1", "000001.chunk"}, "checkpoint", "verify", "--data-dir", dir)
+	again := filepath.Join(t.TempDir(), "again")
+	fails(t, []string{"partition 1", "000001.chunk"}, "checkpoint", "restore", "--data-dir", dir, "--to", again)
+	if _, err := os.Stat(again); !os.IsNotExist(err) {
+		t.Fatalf("a failed restore left something: %v", err)
+	}
+	if err := os.Mkdir(again, 0o755); err != nil { // as an interrupted one would
+		t.Fatal(err)
+	}
+	for _, name := range []string{"RESTORING", "partitions"} {
+		if err := os.WriteFile(filepath.Join(again, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fails(t, []string{"partition 1", "000001.chunk"}, "checkpoint", "restore", "--data-dir", dir, "--to", again, "--node", "latest")
+	if left, err := os.ReadDir(again); err != nil || len(left) != 0 {
+		t.Fatalf("a failed restore left %v, %v", left, err)
+	}
+	if err := os.Remove(chunks[0]); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, []string{"usable checkpoint of partition 1", "--partial"}, "checkpoint", "restore", "--data-dir", dir, "--to", again)
+	fails(t, []string{"not complete", "partition 1"}, "checkpoint", "restore", "--data-dir", dir, "--to", again, "--node", "latest")
+	succeeds(t, []string{"2 partitions restored"}, "checkpoint", "restore", "--data-dir", dir, "--to", again, "--partial")
+}
+
+func TestGCCommands(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	_, stop := runNode(t, dir, 2)
+	stop()
+	out := succeeds(t, []string{"gc undelete 0001-"}, "replica", "drop", "--partition", "1", "--data-dir", dir)
+	name := strings.TrimSuffix(strings.Fields(out)[2], ";")
+	succeeds(t, []string{name, "restorable"}, "gc", "list", "--data-dir", dir)
+	fails(t, []string{"gc list"}, "gc", "undelete", "0001-5", "--data-dir", dir)
+	n, stop := runNode(t, dir, 0)
+	succeeds(t, []string{name, "REMOVED-AFTER"}, "gc", "list", "--data-dir", dir)
+	fails(t, []string{"in use"}, "gc", "undelete", name, "--data-dir", dir)
+	for !strings.Contains(succeeds(t, nil, "gc", "explain", "--admin", n.Addresses().Admin), "durable") {
+		runtime.Gosched() // until the first run has looked
+	}
+	stop()
+	fails(t, []string{"replica drop"}, "gc", "undelete", name, "--data-dir", dir)
+	succeeds(t, nil, "replica", "drop", "--partition", "1", "--failed", "--data-dir", dir)
+	succeeds(t, nil, "gc", "undelete", name, "--data-dir", dir)
+	succeeds(t, []string{"failed"}, "gc", "list", "--data-dir", dir)
+}
