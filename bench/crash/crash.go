@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"replicanode/bench/process"
@@ -33,6 +35,8 @@ const (
 	StopPrimary Death = "stop primary" // SIGTERM under load, which must end the process in 10 s with exit code 0
 )
 
+func (d Death) name() string { return strings.ReplaceAll(string(d), " ", "_") }
+
 // deaths is how often each is drawn.
 var deaths = []struct {
 	death Death
@@ -41,6 +45,7 @@ var deaths = []struct {
 
 // Round is what happened in one round.
 type Round struct {
+	Name      string  `json:"name"` // as Death, without spaces
 	Round     int     `json:"round"`
 	Death     Death   `json:"death"`
 	LoadMs    float64 `json:"load_ms"`     // until somebody died
@@ -60,9 +65,22 @@ type Report struct {
 	options Options
 }
 
+// Names returns the names of all results: a round has that of its death.
+func Names() []string {
+	var names []string
+	for _, d := range deaths {
+		names = append(names, d.death.name())
+	}
+	return names
+}
+
 // Document is the JSON form: config, machine and one result per round.
 func (r Report) Document() report.Document {
-	return report.Document{Config: r.options, Machine: report.ThisMachine(r.options.Dir), Results: r.Rounds}
+	rounds := slices.Clone(r.Rounds)
+	for i := range rounds {
+		rounds[i].Name = rounds[i].Death.name()
+	}
+	return report.Document{Config: r.options, Machine: report.ThisMachine(r.options.Dir), Results: rounds}
 }
 
 // Write prints one line for each kind of death.

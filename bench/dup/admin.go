@@ -110,6 +110,19 @@ func (n *node) checkpoint(ctx context.Context, partition int) error {
 	return nil
 }
 
+// controller is what the controller of priorities sees and has done.
+type controller struct {
+	Signals   tasks.Signals            `json:"signals"`
+	Decisions []tasks.AdaptiveDecision `json:"decisions"`
+}
+
+func (n *node) controller(ctx context.Context) (controller, error) {
+	answer, err := admin.Get[struct {
+		Adaptive controller `json:"adaptive"`
+	}](ctx, n.client, "/v1/tasks/explain")
+	return answer.Adaptive, err
+}
+
 // waits asks how long tasks have waited for their turn, by code, since the node started.
 func (n *node) waits(ctx context.Context) (map[string]report.Quantiles, error) {
 	answer, err := admin.Get[struct {

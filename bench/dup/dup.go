@@ -46,7 +46,11 @@ func Run(ctx context.Context, o Options, w io.Writer) (rep Report, err error) {
 		Config:  Config{Options: o, PolicyTable: policies, CaughtUpMs: report.DurationMillis(caughtUp)},
 		Machine: report.ThisMachine(dir),
 	}
-	progress := report.NewProgress(w, len(o.QPS)*len(policies)*parts)
+	steps := 0
+	for _, p := range policies {
+		steps += len(o.QPS) * p.parts()
+	}
+	progress := report.NewProgress(w, steps)
 	defer progress.Close()
 	for _, qps := range o.QPS {
 		var quota []int

@@ -33,7 +33,8 @@ func TestPoliciesBecomeFlags(t *testing.T) {
 		{"idle", []string{"load_private_log=common", "checkpoint=low", "gc_logs=low"}, []string{"--max-wait", "--low-limit"}},
 		{"low", []string{"load_private_log=low", "checkpoint=common", "disk_stat=common", "--max-wait", "--low-share", "--low-limit", "checkpoint.max_started=0"}, nil},
 		{"parity", []string{"load_private_log=common", "checkpoint=common", "gc_values=common", "--max-wait", "--low-limit"}, nil},
-		{"common", []string{"load_private_log=common", "checkpoint=low", "gc_replicas=low"}, []string{"--max-wait", "--low-share"}},
+		{"adaptive", []string{"load_private_log=common", "checkpoint=low", "--adaptive"}, []string{"--max-wait", "--low-share"}},
+		{"common", []string{"load_private_log=common", "checkpoint=low", "gc_replicas=low"}, []string{"--adaptive", "--max-wait", "--low-share"}},
 	} {
 		list, err := findPolicies([]string{tc.policy})
 		if err != nil {
@@ -58,7 +59,7 @@ func TestPoliciesBecomeFlags(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for want, o := range map[string]Options{
-		`policies "best": there is no such policy; the policies are idle, low, parity, common`: {Policies: []string{"best"}},
+		`policies "best": there is no such policy; the policies are idle, low, parity, common, adaptive`: {Policies: []string{"best"}},
 		`policies "low": named twice`: {Policies: []string{"low", "low"}},
 		"qps 0":                       {QPS: []float64{8000, 0}},
 		"qps NaN":                     {QPS: []float64{math.NaN()}},
@@ -69,6 +70,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"seconds 0.5":                 {Seconds: 0.5},
 		"seconds NaN":                 {Seconds: math.NaN()},
 		"batch-bytes":                 {BatchBytes: 100},
+		"throttle-seconds":            {ThrottleSeconds: 0.5},
 		"tail-bytes -1":               {TailBytes: -1},
 		"no such file":                {Dir: "/none/such"},
 	} {
@@ -277,6 +279,7 @@ func TestReportKeepsItsKeys(t *testing.T) {
 	}
 	var doc struct {
 		Runs    []map[string]json.RawMessage
+		Results []map[string]json.RawMessage
 		Config  map[string]any
 		Machine map[string]any
 	}
@@ -287,6 +290,9 @@ func TestReportKeepsItsKeys(t *testing.T) {
 		if doc.Runs[0][key] == nil {
 			t.Errorf("runs have no key %q", key)
 		}
+	}
+	if len(doc.Results) != 2 || doc.Results[0]["name"] == nil {
+		t.Errorf("results %v", doc.Results)
 	}
 	for _, key := range []string{"lag_ms", "write_ms"} {
 		if s := string(doc.Runs[0][key]); s != `{"p50":0,"p99":0,"max":0}` {

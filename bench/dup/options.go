@@ -16,7 +16,7 @@ type Options struct {
 	Dir string `json:"-"`
 	// QPS are the rates of the write load, each 1 to 1,000,000 a second. Default 8000 and 20000.
 	QPS []float64 `json:"qps"`
-	// Policies are names from Policies. Default: all.
+	// Policies are names from Policies. Default: idle, low, parity, common.
 	Policies []string `json:"policies"`
 	// Partitions of both nodes, 1 to 1024. Default 8.
 	Partitions int `json:"partitions"`
@@ -42,6 +42,8 @@ type Options struct {
 	CatchUpSeconds float64 `json:"catchup_limit_seconds"`
 	// FailoverSeconds is how long load and storm run before the primary is killed, 0.1 to 3600. Default 2.
 	FailoverSeconds float64 `json:"failover_seconds"`
+	// ThrottleSeconds is how long a policy with the controller is run with a backup that is slow, 1 to 3600. Default 6.
+	ThrottleSeconds float64 `json:"throttle_seconds"`
 	// Seed fixes the schedule of writes, their keys and values. Default 0.
 	Seed uint64 `json:"seed"`
 }
@@ -52,9 +54,7 @@ func (o *Options) EnsureDefaults() {
 		o.QPS = []float64{8000, 20000}
 	}
 	if len(o.Policies) == 0 {
-		for _, p := range Policies() {
-			o.Policies = append(o.Policies, p.Name)
-		}
+		o.Policies = defaultPolicies()
 	}
 	setDefault(&o.Partitions, 8)
 	setDefault(&o.Workers, 2)
@@ -65,6 +65,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.AwaySeconds, 2)
 	setDefault(&o.CatchUpSeconds, 6)
 	setDefault(&o.FailoverSeconds, 2)
+	setDefault(&o.ThrottleSeconds, 6)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -104,6 +105,7 @@ func (o *Options) Validate() error {
 		{"away-seconds", o.AwaySeconds, 0.1, 3600},
 		{"catchup-seconds", o.CatchUpSeconds, 1, 3600},
 		{"failover-seconds", o.FailoverSeconds, 0.1, 3600},
+		{"throttle-seconds", o.ThrottleSeconds, 1, 3600},
 	} {
 		if !(f.value >= f.lo) || f.value > f.hi {
 			return fmt.Errorf("%s %v: must be between %v and %v", f.name, f.value, f.lo, f.hi)

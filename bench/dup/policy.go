@@ -21,18 +21,24 @@ type Policy struct {
 	// Load and Maintenance are the levels of load_private_log and of all maintenance codes.
 	Load        string `json:"load"`
 	Maintenance string `json:"maintenance"`
+	// Adaptive says whether the controller of priorities is on.
+	Adaptive bool `json:"adaptive"`
 	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit and the number of checkpoints under way, which follows
 	// the load; without them a pool knows strict priority, first in first out within one, and nothing else.
 	Guards bool `json:"guards"`
 }
 
-// Policies returns the policies that Run knows, in the order in which they are run by default.
+// defaultPolicies are run when none are named.
+func defaultPolicies() []string { return []string{"idle", "low", "parity", "common"} }
+
+// Policies returns the policies that Run knows.
 func Policies() []Policy {
 	return []Policy{
 		{Name: "idle", Meaning: "no maintenance at all: what the machine can do", Load: "common", Maintenance: "low", Guards: true},
 		{Name: "low", Meaning: "log shipping below maintenance, strict: Pegasus as it was", Storm: true, Load: "low", Maintenance: "common"},
 		{Name: "parity", Meaning: "both at one level, first in first out: Pegasus with its fix", Storm: true, Load: "common", Maintenance: "common"},
 		{Name: "common", Meaning: "log shipping above maintenance, guarded: replicanode", Storm: true, Load: "common", Maintenance: "low", Guards: true},
+		{Name: "adaptive", Meaning: "common, and the controller moves priorities and LOW's part by the load", Storm: true, Load: "common", Maintenance: "low", Guards: true, Adaptive: true},
 	}
 }
 
@@ -72,6 +78,9 @@ func (p Policy) args(workers int) []string {
 		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", "off",
 			"--task", string(tasks.Checkpoint)+".max_started=0",
 			"--checkpoint-parallel", unbounded, "--checkpoint-parallel-min", unbounded)
+	}
+	if p.Adaptive {
+		args = append(args, "--adaptive")
 	}
 	return args
 }

@@ -1,10 +1,12 @@
 package dup
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"replicanode/bench/report"
 	"replicanode/tasks"
@@ -12,6 +14,8 @@ import (
 
 // Result is what was measured under one policy at one rate. docs/benchmarks.md says what each figure means and leaves out.
 type Result struct {
+	// Name is that of the policy.
+	Name   string  `json:"name"`
 	Policy string  `json:"policy"`
 	QPS    float64 `json:"qps"`
 
@@ -25,6 +29,9 @@ type Result struct {
 	Writes      uint64           `json:"writes"`
 	WriteErrors uint64           `json:"write_errors"`
 	SendDelayMs report.Quantiles `json:"send_delay_ms"`
+
+	// The throttled part, of policies with the controller only.
+	Throttled *Throttled `json:"throttled,omitempty"`
 
 	// The catch-up part. CatchupS is null when the backup did not catch up within the limit.
 	CatchupS *float64 `json:"catchup_s"`
@@ -40,11 +47,41 @@ type Result struct {
 	MaintenanceS    float64 `json:"maintenance_s"`
 }
 
+// Throttled is what the controller did while the backup was slow. It is to leave all priorities alone while the remote limits the
+// lag: no higher one would help.
+type Throttled struct {
+	// LagMsMax is the greatest lag.
+	LagMsMax float64 `json:"lag_ms_max"`
+	// LimitedBy counts the samples by what the controller was told to limit the lag.
+	LimitedBy map[string]int `json:"limited_by"`
+	// LevelsMoved counts the priorities that the controller moved, LowMoved the changes of LOW's part.
+	LevelsMoved int `json:"levels_moved"`
+	LowMoved    int `json:"low_moved"`
+}
+
 // Report is the whole experiment.
 type Report struct {
 	Runs    []Result       `json:"runs"`
 	Config  Config         `json:"config"`
 	Machine report.Machine `json:"machine"`
+}
+
+// MarshalJSON writes the runs as results, too, as all benchmarks name what they measured.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type plain Report
+	return json.Marshal(struct {
+		plain
+		Results []Result `json:"results"`
+	}{plain(r), r.Runs})
+}
+
+// Names returns the names of all results.
+func Names() []string {
+	var names []string
+	for _, p := range Policies() {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // Config is what was asked for, with the policies spelled out.
@@ -83,6 +120,7 @@ func (r Report) Write(w io.Writer) error {
 // notes are what a reader must know before trusting the table.
 func (r Report) notes() []string {
 	var notes []string
+	notes = append(notes, r.adaptiveNotes()...)
 	done := map[float64]map[int]bool{}
 	for _, run := range r.Runs {
 		if run.WriteErrors > 0 {
@@ -101,4 +139,44 @@ func (r Report) notes() []string {
 		}
 	}
 	return notes
+}
+
+// adaptiveNotes compare the policies with the controller to the best ones without that had the same maintenance.
+func (r Report) adaptiveNotes() []string {
+	static := map[string]bool{}
+	for _, p := range r.Config.PolicyTable {
+		static[p.Name] = p.Storm && !p.Adaptive
+	}
+	var notes []string
+	for _, run := range r.Runs {
+		if run.Throttled == nil {
+			continue
+		}
+		var best *Result
+		for i := range r.Runs {
+			if s := &r.Runs[i]; s.QPS == run.QPS && static[s.Policy] && (best == nil || s.LagMs.P99 < best.LagMs.P99) {
+				best = s
+			}
+		}
+		if best != nil {
+			notes = append(notes, fmt.Sprintf("%s at %g/s: lag p99 %s ms; the best static policy, %s, has %s ms.", run.Policy, run.QPS,
+				report.Millis(run.LagMs.P99), best.Policy, report.Millis(best.LagMs.P99)))
+		}
+		notes = append(notes, fmt.Sprintf("%s at %g/s with a throttled backup: lag up to %s ms, limited by %s; priorities moved: %d, LOW's part: %d.", run.Policy, run.QPS,
+			report.Millis(run.Throttled.LagMsMax), parts(run.Throttled.LimitedBy), run.Throttled.LevelsMoved, run.Throttled.LowMoved))
+	}
+	return notes
+}
+
+// parts writes counts as parts of all, by name.
+func parts(counts map[string]int) string {
+	total := 0
+	for _, n := range counts {
+		total += n
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, fmt.Sprintf("%s %d %%", name, 100*counts[name]/total))
+	}
+	return strings.Join(out, ", ")
 }

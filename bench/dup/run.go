@@ -52,13 +52,18 @@ type experiment struct {
 	result          Result
 }
 
-// parts is how many steps an experiment shows.
-const parts = 4
+// parts is how many steps an experiment with the policy shows.
+func (p Policy) parts() int {
+	if p.Adaptive {
+		return 5
+	}
+	return 4
+}
 
 // run makes all parts. It returns the cycles of maintenance that the steady part had.
 func (e *experiment) run(ctx context.Context) (cycles []int, err error) {
 	defer e.killAll()
-	e.result = Result{Policy: e.policy.Name, QPS: e.qps}
+	e.result = Result{Name: e.policy.Name, Policy: e.policy.Name, QPS: e.qps}
 	e.ledger = load.NewLedger(e.opts.Keys)
 	e.step("%s at %g/s: starting, writing %d keys", e.policy.Name, e.qps, e.opts.Keys)
 	if err := e.start(ctx); err != nil {
@@ -67,6 +72,12 @@ func (e *experiment) run(ctx context.Context) (cycles []int, err error) {
 	e.step("%s at %g/s: steady for %g s", e.policy.Name, e.qps, e.opts.Seconds)
 	if cycles, err = e.steady(ctx); err != nil {
 		return nil, fmt.Errorf("steady part: %w", e.blame(err))
+	}
+	if e.policy.Adaptive {
+		e.step("%s at %g/s: backup throttled for %g s", e.policy.Name, e.qps, e.opts.ThrottleSeconds)
+		if err := e.throttled(ctx); err != nil {
+			return nil, fmt.Errorf("throttled part: %w", e.blame(err))
+		}
 	}
 	e.step("%s at %g/s: backup away for %g s", e.policy.Name, e.qps, e.opts.AwaySeconds)
 	if err := e.catchUp(ctx); err != nil {

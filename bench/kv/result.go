@@ -24,6 +24,8 @@ type Latency struct {
 
 // Result is what a run measured.
 type Result struct {
+	// Name is one of Names.
+	Name string `json:"name"`
 	// Seconds is how long the load ran, answers to its last requests included.
 	Seconds float64 `json:"seconds"`
 	// Rate is how many requests succeeded per second.
@@ -41,12 +43,16 @@ type Result struct {
 	options Options
 }
 
+// Names returns the names of all results.
+func Names() []string { return []string{"kv"} }
+
 func newResult(o Options, s load.Stats) Result {
 	texts := s.ErrorTexts
 	if texts == nil {
 		texts = []load.ErrorText{}
 	}
 	return Result{
+		Name:        Names()[0],
 		Seconds:     s.Elapsed.Round(time.Millisecond).Seconds(),
 		Rate:        s.Rate(),
 		ReadMs:      latency(s.Reads),

@@ -59,6 +59,7 @@ func (o *Options) EnsureDefaults() {
 
 // Result is one line of the table.
 type Result struct {
+	Name        string  `json:"name"`     // as Scenario
 	Scenario    string  `json:"scenario"` // append, appenders, logs, read_cached, read_cold, open
 	Subject     string  `json:"subject"`
 	RecordBytes int     `json:"record_bytes"`
@@ -114,6 +115,17 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	return out, nil
 }
 
+// Names returns the names of all results.
+func Names() []string {
+	var names []string
+	for _, sc := range scenarios(&Options{}) {
+		if !slices.Contains(names, sc.Scenario) {
+			names = append(names, sc.Scenario)
+		}
+	}
+	return names
+}
+
 func once(ctx context.Context, o *Options, sc *scenario, f Factory) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
@@ -124,7 +136,7 @@ func once(ctx context.Context, o *Options, sc *scenario, f Factory) (Result, err
 	}
 	defer os.RemoveAll(dir)
 	r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
-	r.Subject = f.Name
+	r.Name, r.Subject = sc.Scenario, f.Name
 	return r, err
 }
 

@@ -244,6 +244,19 @@ func (p *Process) Kill() error {
 	return nil
 }
 
+// Suspend stops the process where it is (SIGSTOP), until Resume: its peers find it silent, not gone.
+func (p *Process) Suspend() error { return p.signal("suspend", syscall.SIGSTOP) }
+
+// Resume lets a suspended process go on (SIGCONT).
+func (p *Process) Resume() error { return p.signal("resume", syscall.SIGCONT) }
+
+func (p *Process) signal(what string, s syscall.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("%s node %s: %w", what, p.opts.Dir, err)
+	}
+	return nil
+}
+
 // Terminate asks the process to end (SIGTERM) and waits; it kills when ctx ends first. It returns an error unless the process
 // ended by itself with exit code 0.
 func (p *Process) Terminate(ctx context.Context) error {

@@ -227,6 +227,7 @@ func (t *tally) results() []Result {
 	out := make([]Result, 0, len(t.priority))
 	for i, l := range t.o.Workload.Loads {
 		out = append(out, Result{
+			Name:   Names()[0],
 			Policy: t.policy.Name, Code: l.Code, Priority: t.priority[i], Submitted: t.submitted[i], Started: t.started[i], Finished: t.finished[i],
 			Rejected: t.rejected[i], WaitMs: quantiles(t.wait[i]), TotalMs: quantiles(t.total[i]), OldestMs: float64(t.oldest[i]) / 1e6,
 		})

@@ -192,8 +192,13 @@ func (o *Options) Validate() error {
 	return o.Workload.Validate()
 }
 
+// Names returns the names of all results.
+func Names() []string { return []string{"code"} }
+
 // Result is how one code fared under one policy, over all nodes.
 type Result struct {
+	// Name is one of Names.
+	Name     string              `json:"name"`
 	Policy   string              `json:"policy"`
 	Code     string              `json:"code"`
 	Priority threadpool.Priority `json:"priority"`

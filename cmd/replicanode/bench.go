@@ -51,7 +51,7 @@ func benchDup() *cli.Command {
 		Usage: "the headline experiment: what priorities do to the freshness of a backup, with real nodes over loopback",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "qps", Value: joinNumbers(d.QPS), Usage: "writes a second, a comma-separated `LIST`"},
-			&cli.StringFlag{Name: "policies", Value: strings.Join(d.Policies, ","), Usage: "a comma-separated `LIST` of policies"},
+			&cli.StringFlag{Name: "policies", Value: strings.Join(d.Policies, ","), Usage: "a comma-separated `LIST` of idle, low, parity, common, adaptive"},
 			&cli.IntFlag{Name: "partitions", Value: d.Partitions, Usage: "partitions of each node"},
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "slots of each node's long pool"},
 			&cli.IntFlag{Name: "connections", Value: d.Connections, Usage: "client connections"},
@@ -63,6 +63,7 @@ func benchDup() *cli.Command {
 			&cli.Float64Flag{Name: "away-seconds", Value: d.AwaySeconds, Usage: "how long the backup is away"},
 			&cli.Float64Flag{Name: "catchup-seconds", Value: d.CatchUpSeconds, Usage: "how long to wait for the backup to catch up"},
 			&cli.Float64Flag{Name: "failover-seconds", Value: d.FailoverSeconds, Usage: "load before the primary is killed"},
+			&cli.Float64Flag{Name: "throttle-seconds", Value: d.ThrottleSeconds, Usage: "how long policy adaptive runs with a slow backup"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "fixes schedule, keys and values"},
 			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` for the nodes' data (default: the system's temporary folder)"},
 			jsonFileFlag(),
@@ -79,9 +80,10 @@ func benchDup() *cli.Command {
 				Dir: c.String("dir"), QPS: qps, Policies: strings.Split(c.String("policies"), ","), Partitions: c.Int("partitions"),
 				Workers: c.Int("workers"), Connections: c.Int("connections"), Keys: uint32(c.Uint("keys")), ValueSize: c.Int("value-size"),
 				BatchBytes: c.Int64("batch-bytes"), TailBytes: c.Int64("tail-bytes"), Seconds: c.Float64("seconds"), AwaySeconds: c.Float64("away-seconds"),
-				CatchUpSeconds: c.Float64("catchup-seconds"), FailoverSeconds: c.Float64("failover-seconds"), Seed: c.Uint64("seed"),
+				CatchUpSeconds: c.Float64("catchup-seconds"), FailoverSeconds: c.Float64("failover-seconds"),
+				ThrottleSeconds: c.Float64("throttle-seconds"), Seed: c.Uint64("seed"),
 			}
-			if err := refuseZero(c, "partitions", "workers", "connections", "keys", "value-size", "seconds", "away-seconds", "catchup-seconds", "failover-seconds"); err != nil {
+			if err := refuseZero(c, "partitions", "workers", "connections", "keys", "value-size", "seconds", "away-seconds", "catchup-seconds", "failover-seconds", "throttle-seconds"); err != nil {
 				return err
 			}
 			o.EnsureDefaults()
