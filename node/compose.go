@@ -122,6 +122,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	o.Log.Metrics, o.Log.BallastBytes = plog.NewMetrics(n.registry), logBallastBytes
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
+	o.MustExist = n.folder.mustExist()
 	if n.host, err = replica.NewHost(o); err != nil {
 		return err
 	}
@@ -136,6 +137,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 		// What could be opened is served; readyz names what could not.
 		n.opts.Logger.Error("some partitions do not serve", "error", err)
 	}
+	n.noteServing()
 	return nil
 }
 

@@ -44,6 +44,8 @@ type Folder struct {
 	Path     string
 	Identity Identity
 	lock     *os.File
+	// mayStartEmpty is that of nodeFile.
+	mayStartEmpty []uint32
 }
 
 // OpenFolder locks the data folder at path, creating it when it does not exist. want gives the identity of a new folder; of an
@@ -63,7 +65,7 @@ func OpenFolder(path string, want Identity) (*Folder, error) {
 	}
 	f := &Folder{Path: path, lock: lock}
 	if fresh {
-		err = f.initialize(want)
+		err = f.initialize(want, nil)
 	} else {
 		err = f.load(want)
 	}
@@ -123,8 +125,8 @@ func lockFolder(path string) (*os.File, error) {
 	return file, nil
 }
 
-// initialize writes the identity of a new folder, whole or not at all.
-func (f *Folder) initialize(want Identity) error {
+// initialize writes the identity of a new folder, whole or not at all. The folder holds the partitions present.
+func (f *Folder) initialize(want Identity, present []uint32) error {
 	id := want
 	id.FormatVersion = formatVersion
 	id.Created = time.Now().UTC().Truncate(time.Second)
@@ -139,35 +141,32 @@ func (f *Folder) initialize(want Identity) error {
 	if id.NodeID == 0 {
 		id.NodeID = 1
 	}
-	data, err := json.MarshalIndent(id, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode node identity: %w", err)
-	}
-	if err := writeFileSynced(filepath.Join(f.Path, identityFile), append(data, '\n')); err != nil {
-		return err
-	}
-	f.Identity = id
-	return nil
+	return f.write(id, allPartitions(id.Partitions, present))
 }
 
 func (f *Folder) load(want Identity) error {
-	id, err := ReadIdentity(f.Path)
+	file, err := readNodeFile(f.Path)
 	if err != nil {
 		return err
 	}
+	id := file.Identity
 	if want.Partitions != 0 && want.Partitions != id.Partitions {
 		return &FlagError{Flag: "partitions", Value: fmt.Sprint(want.Partitions), Reason: fmt.Sprintf("data folder %s was made with %d partitions, and their number can't change; leave the flag out or give %d", f.Path, id.Partitions, id.Partitions)}
 	}
 	if want.ClusterID != 0 && want.ClusterID != id.ClusterID {
 		return &FlagError{Flag: "cluster-id", Value: fmt.Sprint(want.ClusterID), Reason: fmt.Sprintf("data folder %s belongs to cluster %d", f.Path, id.ClusterID)}
 	}
-	f.Identity = id
+	f.Identity, f.mayStartEmpty = id, file.MayStartEmpty
 	return nil
 }
 
 // ReadIdentity reads the identity of a data folder without locking it.
 func ReadIdentity(path string) (Identity, error) {
-	var id Identity
+	file, err := readNodeFile(path)
+	return file.Identity, err
+}
+
+func readNodeFile(path string) (id nodeFile, err error) {
 	name := filepath.Join(path, identityFile)
 	data, err := os.ReadFile(name)
 	if err != nil {

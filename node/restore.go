@@ -68,7 +68,11 @@ func RestoreCheckpoints(ctx context.Context, o RestoreOptions) (states []checkpo
 	}
 	folder := &Folder{Path: o.To}
 	id.ClusterID = 0 // a fresh one
-	if err := folder.initialize(id); err != nil {
+	present := make([]uint32, len(states))
+	for i := range states {
+		present[i] = states[i].Partition
+	}
+	if err := folder.initialize(id, present); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(o.To, restoringFile)); err != nil {

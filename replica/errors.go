@@ -71,6 +71,16 @@ func (e *FailedError) Error() string {
 
 func (e *FailedError) Unwrap() error { return e.Cause }
 
+// MissingError is why a partition of Options.MustExist fails.
+type MissingError struct {
+	// Path is what is not there, or holds nothing.
+	Path string
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s has vanished: the partition has served before and must not start empty; put the folder back, restore a checkpoint, or drop the replica", e.Path)
+}
+
 // TooLargeError refuses a write beyond a size limit.
 type TooLargeError struct {
 	// What is "key", "field", "value", "hash field value", "command" or "batch".

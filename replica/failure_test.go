@@ -451,3 +451,48 @@ func TestRunnerThatRefusesIsWhyAPartitionDoesNotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestVanishedPartitionDoesNotComeBackEmpty, and the others serve.
+func TestVanishedPartitionDoesNotComeBackEmpty(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	o.Partitions = 4
+	n := startNode(t, o)
+	for _, p := range n.Partitions() {
+		set(t, p, "k", "v")
+	}
+	n.stop(t)
+	folder := filepath.Join(o.Dir, PartitionDir(0))
+	must(t, os.RemoveAll(folder))
+	must(t, os.RemoveAll(filepath.Join(o.Dir, PartitionDir(1), LogDir)))
+	for _, sub := range []string{LogDir, DBDir} {
+		must(t, os.RemoveAll(filepath.Join(o.Dir, PartitionDir(2), sub)))
+		must(t, os.Mkdir(filepath.Join(o.Dir, PartitionDir(2), sub), 0o755))
+	}
+	o.MustExist = []uint32{0, 1, 2, 3}
+	for range 2 {
+		n, err := openNode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, n.Partition(3).waitReady(t.Context()))
+		if v, _ := get(t, n.Partition(3), "k"); v != "v" {
+			t.Errorf("the partition that is there has %q", v)
+		}
+		for _, p := range n.Partitions()[:3] {
+			if err := p.waitReady(t.Context()); !errors.As(err, new(*MissingError)) {
+				t.Errorf("partition %d: %v", p.ID(), err)
+			}
+		}
+		n.stop(t)
+	}
+	if _, err := os.Stat(folder); !os.IsNotExist(err) {
+		t.Errorf("the folder that vanished is there: %v", err)
+	}
+	o.MustExist = []uint32{1, 2, 3}
+	n, err := openNode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.stop(t)
+	must(t, n.Partition(0).waitReady(t.Context()))
+}

@@ -42,6 +42,9 @@ func (p *Partition) open(ctx context.Context) error {
 		return err
 	}
 	dir := filepath.Join(p.o.Dir, PartitionDir(p.id))
+	if err := p.checkPresent(dir); err != nil {
+		return err
+	}
 	db, mem, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
 	if err != nil {
 		return fmt.Errorf("open database of partition %d: %w", p.id, err)
@@ -67,6 +70,21 @@ func (p *Partition) open(ctx context.Context) error {
 	p.log.Info("partition opened", "durable", r.durable, "replay_to", log.LastIndex())
 	go p.run(r.ev)
 	p.h.post(hostEvent{kind: hostOpened, g: r.group})
+	return nil
+}
+
+// checkPresent looks for what a partition that has served must have, before anything is made. A database that is gone is noticed by
+// the log, which replays all of it or has released what it would need.
+func (p *Partition) checkPresent(dir string) error {
+	if !slices.Contains(p.o.MustExist, p.id) {
+		return nil
+	}
+	path := filepath.Join(dir, LogDir)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return &MissingError{Path: path}
+	} else if err != nil {
+		return fmt.Errorf("look for partition %d: %w", p.id, err)
+	}
 	return nil
 }
 
@@ -182,6 +200,9 @@ func readConfirmed(txn *badger.Txn, confirmed map[string]uint64) error {
 
 func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState) (*group, error) {
 	fresh := log.LastIndex() == 0 && start == 0
+	if fresh && slices.Contains(p.o.MustExist, p.id) {
+		return nil, &MissingError{Path: filepath.Join(p.o.Dir, PartitionDir(p.id))}
+	}
 	if !fresh && len(conf.GetVoters()) == 0 && start == log.LastIndex() {
 		// A restored state without a membership begins with the configured one.
 		conf = &raftpb.ConfState{Voters: slices.Sorted(slices.Values(p.o.Voters))}

@@ -20,6 +20,9 @@ type Options struct {
 	// Partitions is how many partitions the key space is split into, 1 to MaxPartitions. Default 8. A data folder
 	// must always be opened with the number it was made with.
 	Partitions uint32
+	// MustExist are the partitions that have served from Dir before: one whose folder or log has vanished fails (MissingError)
+	// instead of starting empty.
+	MustExist []uint32
 	// NodeID identifies this node among Voters; default 1.
 	NodeID uint64
 	// Voters are the nodes that bootstrap a partition that has no log yet. Default: this node alone. A partition

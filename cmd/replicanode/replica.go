@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,8 +27,16 @@ func replicaCommand() *cli.Command {
 					if c.Bool("failed") {
 						kind = gc.KindFailed
 					}
-					return withFolder(c, func(d *gc.Dropped) error {
-						name, err := d.Drop(uint32(c.Uint("partition")), kind)
+					return withFolder(c, func(f *node.Folder, d *gc.Dropped) error {
+						partition := uint32(c.Uint("partition"))
+						if err := f.AllowEmpty(partition); err != nil {
+							return err
+						}
+						name, err := d.Drop(partition, kind)
+						if errors.Is(err, os.ErrNotExist) && partition < f.Identity.Partitions {
+							fmt.Fprintf(c.App.Writer, "partition %d has no folder; it starts empty\n", partition)
+							return nil
+						}
 						if err == nil {
 							fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s --data-dir %s\n", name, name, c.String("data-dir"))
 						}
@@ -70,7 +79,7 @@ func undeleteCommand() *cli.Command {
 				return usagef("undelete wants one argument, a name that replicanode gc list shows")
 			}
 			name := c.Args().First()
-			err := withFolder(c, func(d *gc.Dropped) error { return d.Undelete(name) })
+			err := withFolder(c, func(f *node.Folder, d *gc.Dropped) error { return undelete(f, d, name) })
 			return undeleteHint(err, c.String("data-dir"), name)
 		},
 	}
@@ -91,8 +100,25 @@ func undeleteHint(err error, dir, name string) error {
 	return err
 }
 
+// undelete puts a dropped replica back, which must be there from then on.
+func undelete(f *node.Folder, d *gc.Dropped, name string) error {
+	folders, err := d.List()
+	if err != nil {
+		return err
+	}
+	if err := d.Undelete(name); err != nil {
+		return err
+	}
+	for _, folder := range folders {
+		if folder.Name == name {
+			return f.RequirePresent(folder.Partition)
+		}
+	}
+	return nil
+}
+
 // withFolder calls f while the data folder is locked, so that no node runs on it.
-func withFolder(c *cli.Context, f func(*gc.Dropped) error) (err error) {
+func withFolder(c *cli.Context, f func(*node.Folder, *gc.Dropped) error) (err error) {
 	dir := c.String("data-dir")
 	if _, err := node.ReadIdentity(dir); err != nil {
 		return err
@@ -106,7 +132,7 @@ func withFolder(c *cli.Context, f func(*gc.Dropped) error) (err error) {
 			err = cerr
 		}
 	}()
-	return f(node.Dropped(dir))
+	return f(folder, node.Dropped(dir))
 }
 
 func folderRows(folders []gc.Folder) [][]string {
