@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -19,11 +20,37 @@ import (
 )
 
 func benchCommand() *cli.Command {
-	return &cli.Command{
+	c := &cli.Command{
 		Name:        "bench",
 		Usage:       "measure nodes and the parts of one",
 		Subcommands: []*cli.Command{benchDup(), benchKV(), benchCrash(), benchSched(), benchPlog(), benchSimulate()},
 	}
+	for _, sub := range c.Subcommands {
+		sub.Before = checkJSONFile
+	}
+	return c
+}
+
+// checkJSONFile refuses a file that the figures could not be written to, before anything is measured.
+func checkJSONFile(c *cli.Context) error {
+	name := c.String("json")
+	if name == "" {
+		return nil
+	}
+	_, statErr := os.Stat(name)
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return &node.FlagError{Flag: "json", Value: name, Reason: fmt.Sprintf("can't be written: %v", err)}
+	}
+	err = file.Close()
+	if errors.Is(statErr, os.ErrNotExist) {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
 }
 
 // jsonFileFlag is the flag of every benchmark that says where its figures go.
@@ -138,6 +165,9 @@ func benchKV() *cli.Command {
 				return usagef("bench kv: %v", err)
 			}
 			result, err := kv.Run(c.Context, o, c.App.ErrWriter)
+			if err != nil && result.Seconds == 0 {
+				return err // there is nothing to show
+			}
 			return finishBench(c, result, result.Document(), err)
 		},
 	}

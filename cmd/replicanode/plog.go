@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -28,8 +30,8 @@ func plogCommand() *cli.Command {
 				Usage:     "print what is there, in order",
 				ArgsUsage: "DIR",
 				Flags: []cli.Flag{
-					&cli.Uint64Flag{Name: "from", Usage: "first `DECREE`", Value: 1},
-					&cli.Uint64Flag{Name: "to", Usage: "last `DECREE` (default: all)"},
+					&cli.Uint64Flag{Name: "from", Usage: "first `DECREE`, and hard states that commit it or later ones", Value: 1},
+					&cli.Uint64Flag{Name: "to", Usage: "last `DECREE`, and hard states that commit it or earlier ones", DefaultText: "the last"},
 					&cli.BoolFlag{Name: "json", Usage: "one JSON object a line"},
 				},
 				Action: plogDump,
@@ -41,9 +43,19 @@ func plogCommand() *cli.Command {
 // logDir is the one argument of the plog commands.
 func logDir(c *cli.Context) (string, error) {
 	if c.NArg() != 1 {
-		return "", usagef("%s wants one argument, the folder of a private log, for example data/partitions/0000/plog; flags go before it", c.Command.Name)
+		return "", usagef("%s wants one argument, the folder of a private log, for example data/partitions/0000/plog; see %s --help", c.Command.Name, c.Command.HelpName)
 	}
-	return c.Args().First(), nil
+	dir := c.Args().First()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("can't look into %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, "MANIFEST") || strings.HasSuffix(name, ".seg") {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not the folder of a private log: it has neither a manifest nor a segment; give one like data/partitions/0000/plog", dir)
 }
 
 func plogVerify(c *cli.Context) error {
@@ -97,15 +109,19 @@ type dumped struct {
 }
 
 func plogDump(c *cli.Context) error {
+	if c.IsSet("to") && c.Uint64("to") < c.Uint64("from") {
+		return usagef("--to %d is before --from %d", c.Uint64("to"), c.Uint64("from"))
+	}
 	dir, err := logDir(c)
 	if err != nil {
 		return err
 	}
-	if c.IsSet("to") && c.Uint64("to") < c.Uint64("from") {
-		return usagef("--to %d is before --from %d", c.Uint64("to"), c.Uint64("from"))
-	}
 	enc := json.NewEncoder(c.App.Writer)
+	whole := !c.IsSet("from") && !c.IsSet("to")
 	return plog.Dump(dir, c.Uint64("from"), c.Uint64("to"), func(item plog.Item) error {
+		if h := item.HardState; h != nil && !whole && (h.Commit < c.Uint64("from") || c.IsSet("to") && h.Commit > c.Uint64("to")) {
+			return nil // of what comes before or after
+		}
 		d := describe(item)
 		if c.Bool("json") {
 			return enc.Encode(d)

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"replicanode/plog"
+)
+
+// TestDumpOfARangeHasOnlyItsHardStates.
+func TestDumpOfARangeHasOnlyItsHardStates(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "plog")
+	l, err := plog.Open(dir, 0, plog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(1); i <= 6; i++ {
+		done := make(chan error, 1)
+		h := plog.HardState{Term: 1, Vote: 1, Commit: i}
+		if err := l.Append([]plog.Entry{{Index: i, Term: 1}}, &h, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := command(t, "plog", "dump", dir, "--from", "3", "--to", "4")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, %q", code, stderr)
+	}
+	if n := strings.Count(stdout, "hard state"); n != 2 || !strings.Contains(stdout, "commit 3") || !strings.Contains(stdout, "commit 4") {
+		t.Errorf("%d hard states in a range of two decrees:\n%s", n, stdout)
+	}
+	if code, stdout, _ = command(t, "plog", "dump", dir); code != 0 || strings.Count(stdout, "hard state") < 6 {
+		t.Errorf("the whole log, exit code %d:\n%s", code, stdout)
+	}
+}
