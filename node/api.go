@@ -196,7 +196,6 @@ func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
 // postAdaptive switches the controller of priorities.
 func (n *Node) postAdaptive(_ *http.Request, in AdaptiveSwitch) (tasks.AdaptiveStatus, error) {
 	n.tasks.SetAdaptive(in.On)
-	n.opts.Logger.Info("adaptive switched", "on", in.On)
 	return n.tasks.AdaptiveStatus(), nil
 }
 
