@@ -66,12 +66,7 @@ func finishReplica(dir string, state RestoredState) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	done := make(chan error, 1)
-	hs := plog.HardState{Term: state.Term}
-	if err := log.Append(nil, &hs, func(err error) { done <- err }); err != nil {
-		return err
-	}
-	if err := <-done; err != nil {
+	if err := log.AppendSync(nil, &plog.HardState{Term: state.Term}); err != nil {
 		return err
 	}
 	return log.Reset(state.Decree, state.Term)

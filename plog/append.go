@@ -54,20 +54,72 @@ func (g *group) reset() {
 // replaces that decree and all after it; a committed decree cannot be replaced. An Append without entries and hard
 // state is a barrier. When Append returns an error, done is not called and the log is unchanged.
 func (l *Log) Append(entries []Entry, hs *HardState, done func(error)) error {
-	size, err := batchSize(entries, hs)
+	wake, err := l.buffer(entries, hs, done)
 	if err != nil {
 		return fmt.Errorf("append to plog of partition %d: %w", l.partition, err)
+	}
+	if wake {
+		l.syncer.enqueue(l)
+	}
+	return nil
+}
+
+// AppendSync is Append for those who wait: it returns when the batch is durable, or with the error that done would get.
+// When neither this log nor any other of the Syncer's is being written, the caller writes and syncs in place, which spares two
+// changes of goroutine.
+func (l *Log) AppendSync(entries []Entry, hs *HardState) error {
+	w, ok := l.waiting.Get().(*waiter)
+	if !ok {
+		w = newWaiter()
+	}
+	wake, err := l.buffer(entries, hs, w.report)
+	if err != nil {
+		l.waiting.Put(w)
+		return fmt.Errorf("append to plog of partition %d: %w", l.partition, err)
+	}
+	switch {
+	case wake && l.syncer.enter():
+		again := l.commit()
+		l.syncer.leave()
+		if again {
+			l.syncer.enqueue(l)
+		}
+	case wake:
+		l.syncer.enqueue(l)
+	}
+	err = <-w.done
+	l.waiting.Put(w)
+	return err
+}
+
+// waiter is what one AppendSync waits with.
+type waiter struct {
+	done   chan error
+	report func(error)
+}
+
+func newWaiter() *waiter {
+	w := &waiter{done: make(chan error, 1)}
+	w.report = func(err error) { w.done <- err }
+	return w
+}
+
+// buffer puts a batch into the pending group. wake: the log has to be committed by somebody, who is not yet told.
+func (l *Log) buffer(entries []Entry, hs *HardState, done func(error)) (wake bool, err error) {
+	size, err := batchSize(entries, hs)
+	if err != nil {
+		return false, err
 	}
 	var cutTerm uint64
 	if len(entries) > 0 && entries[0].Index <= l.LastIndex() && entries[0].Index > 0 {
 		if cutTerm, err = l.Term(entries[0].Index - 1); err != nil && l.Failed() == nil {
-			return fmt.Errorf("append to plog of partition %d at %d: %w", l.partition, entries[0].Index, err)
+			return false, fmt.Errorf("at %d: %w", entries[0].Index, err)
 		}
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.admit(entries, size, cutTerm); err != nil {
-		l.mu.Unlock()
-		return fmt.Errorf("append to plog of partition %d: %w", l.partition, err)
+		return false, err
 	}
 	g := l.pend
 	if len(g.chunks) == 0 {
@@ -80,13 +132,9 @@ func (l *Log) Append(entries []Entry, hs *HardState, done func(error)) error {
 	}
 	g.dones = append(g.dones, done)
 	c.end, c.doneEnd, c.pointEnd, c.after = len(g.buf), len(g.dones), len(g.points), l.tail
-	wake := !l.queued
+	wake = !l.queued
 	l.queued = true
-	l.mu.Unlock()
-	if wake {
-		l.syncer.enqueue(l)
-	}
-	return nil
+	return wake, nil
 }
 
 // batchSize checks entries for themselves and returns the encoded size of the batch.

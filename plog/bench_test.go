@@ -45,16 +45,11 @@ func BenchmarkAppend(b *testing.B) {
 			b.Run(fmt.Sprintf("bytes=%d/batch=%d", size, n), func(b *testing.B) {
 				l := benchLog(b, Options{})
 				es := benchBatch(n, size)
-				done := make(chan error, 1)
-				ack := func(err error) { done <- err }
 				segs := 0
 				b.ReportAllocs()
 				for b.Loop() {
 					renumber(es, l.LastIndex()+1)
-					if err := l.Append(es, nil, ack); err != nil {
-						b.Fatal(err)
-					}
-					if err := <-done; err != nil {
+					if err := l.AppendSync(es, nil); err != nil {
 						b.Fatal(err)
 					}
 					if l.LastIndex()%1024 == 0 {

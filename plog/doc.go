@@ -10,6 +10,7 @@
 //	syncer.Start(ctx)
 //	log, err := plog.Open(dir, partition, plog.Options{Syncer: syncer})
 //	err = log.Append(entries, &hardState, func(err error) { ... })
+//	err = log.AppendSync(entries, &hardState)
 //
 // # What always holds
 //

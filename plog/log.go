@@ -60,6 +60,8 @@ type Log struct {
 	committed      uint64
 	waiters        []*Reader
 
+	waiting sync.Pool // of *waiter
+
 	lastIndex    atomic.Uint64 // copies for lock-free accessors
 	durableIndex atomic.Uint64
 }

@@ -28,6 +28,7 @@ type Syncer struct {
 	work    sync.Cond
 	queue   []*Log // ring
 	head, n int
+	busy    int // logs being committed
 	jobs    []func()
 	jobCond sync.Cond
 	started bool
@@ -145,13 +146,32 @@ func (s *Syncer) worker() {
 			s.work.Wait()
 		}
 		l := s.pop()
+		s.busy++
 		s.mu.Unlock()
 		again := l.commit()
 		s.mu.Lock()
+		s.busy--
 		if again {
 			s.push(l)
 		}
 	}
+}
+
+// enter says whether the caller may commit a log itself: nothing else is being committed or waits for it. If so, it must leave.
+func (s *Syncer) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.n > 0 || s.busy > 0 || s.done {
+		return false
+	}
+	s.busy++
+	return true
+}
+
+func (s *Syncer) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
 }
 
 // background has fn run by the one goroutine that prepares and deletes files. False after Stop.

@@ -59,6 +59,9 @@ func measureAppend(ctx context.Context, o *Options, sc *scenario, f Factory, dir
 		return sc.Result, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if log, ok := s.(*ours); ok {
+		log.alone = sc.Appenders == 1
+	}
 	return appendTo(ctx, o, sc, []Subject{s})
 }
 
@@ -84,6 +87,7 @@ func measureLogs(ctx context.Context, o *Options, sc *scenario, f Factory, dir s
 		if err != nil {
 			return sc.Result, err
 		}
+		s.(*ours).alone = true
 		subjects = append(subjects, s)
 	}
 	return appendTo(ctx, o, sc, subjects)

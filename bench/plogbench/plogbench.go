@@ -23,7 +23,7 @@ type Options struct {
 	Round time.Duration
 	// Rounds is how often. 0: 3.
 	Rounds int
-	// ReadBytes is the size of the logs that are read. 0: 64 MiB.
+	// ReadBytes is the size of the logs that are read. 0: 256 MiB.
 	ReadBytes int64
 	// OpenBytes is the size of the log that is opened. 0: 1 GiB.
 	OpenBytes int64
@@ -47,7 +47,7 @@ func (o *Options) EnsureDefaults() {
 		o.Rounds = 3
 	}
 	if o.ReadBytes <= 0 {
-		o.ReadBytes = 64 << 20
+		o.ReadBytes = 256 << 20
 	}
 	if o.OpenBytes <= 0 {
 		o.OpenBytes = 1 << 30
