@@ -55,10 +55,10 @@ func TestCommands(t *testing.T) {
 		"server": `
 			COMMAND GETKEYS mset a 1 b 2 => ["a" "b"]
 			COMMAND GETKEYS get a => ["a"]
-			COMMAND GETKEYS ping => -ERR The command has no key arguments
-			COMMAND GETKEYS nosuch => -ERR Invalid command specified
+			COMMAND GETKEYS ping a => -ERR The command has no key arguments
+			COMMAND GETKEYS nosuch a => -ERR Invalid command specified
 			COMMAND LIST FILTERBY PATTERN hsc* => ["hscan"]
-			COMMAND INFO get nosuch => [["get" :2 [readonly fast] :1 :1 :1 [@string] [] [] []] nil]
+			COMMAND INFO get nosuch => [["get" :2 [readonly fast] :1 :1 :1 [@read @string @fast] [] [] []] nil]
 			COMMAND DOCS strlen => ["strlen" ["summary" "The length of a value." "since" "2.2.0" "group" "string"]]
 			COMMAND FOO => -ERR unknown subcommand 'FOO'. Try COMMAND HELP.
 			CONFIG GET save => ["save" ""]
@@ -257,7 +257,7 @@ func TestCommands(t *testing.T) {
 			HGETALL h => {"a" "1"}
 			HKEYS h => ["a"]
 			CONFIG GET save => {"save" ""}
-			COMMAND INFO get => [["get" :2 <readonly fast> :1 :1 :1 <@string> [] [] []]]
+			COMMAND INFO get => [["get" :2 <readonly fast> :1 :1 :1 <@read @string @fast> [] [] []]]
 			RESET => RESET
 			HGETALL h => ["a" "1"]`,
 	}

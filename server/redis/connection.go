@@ -202,11 +202,27 @@ func client(c *conn, args [][]byte) {
 	case is(sub, "INFO") && n == 2:
 		c.reply().Text(c.describe(time.Now()))
 	case is(sub, "LIST"):
-		c.reply().Text(c.server.describeClients())
+		c.clientList(args[2:])
 	case (is(sub, "NO-EVICT") || is(sub, "NO-TOUCH")) && n == 3:
+		if !is(args[2], "ON") && !is(args[2], "OFF") {
+			c.refuse(errSyntax)
+			return
+		}
 		c.reply().OK()
+	case is(sub, "GETREDIR") && n == 2:
+		c.reply().Int(-1)
+	case is(sub, "HELP") && n == 2:
+		c.help("CLIENT",
+			"GETNAME", "Return the name of the current connection.",
+			"ID", "Return the ID of the current connection.",
+			"INFO", "Return information about the current client connection.",
+			"LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> ...]", "Return information about client connections.",
+			"NO-EVICT (ON|OFF)", "Accepted without effect: clients are not evicted.",
+			"NO-TOUCH (ON|OFF)", "Accepted without effect: reads do not change keys.",
+			"SETINFO <option> <value>", "Accepted without effect.",
+			"SETNAME <name>", "Assign a name to the current connection.")
 	default:
-		c.unknownSubcommand("client", sub, "ID", "GETNAME", "SETNAME", "SETINFO", "INFO", "NO-EVICT", "NO-TOUCH")
+		c.unknownSubcommand("client", sub, "ID", "GETNAME", "SETNAME", "SETINFO", "INFO", "NO-EVICT", "NO-TOUCH", "GETREDIR", "HELP")
 	}
 }
 
@@ -225,12 +241,44 @@ func (c *conn) unknownSubcommand(cmd string, sub []byte, known ...string) {
 func (c *conn) describe(now time.Time) string {
 	c.infoMu.Lock()
 	defer c.infoMu.Unlock()
-	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d db=0 user=default resp=%d\n",
+	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d flags=N db=0 user=default resp=%d\n",
 		c.id, c.remote, c.nc.LocalAddr(), c.name, int64(now.Sub(c.since).Seconds()), c.proto)
 }
 
-// describeClients is the answer to CLIENT LIST, oldest connection first.
-func (s *Server) describeClients() string {
+// clientList implements CLIENT LIST [TYPE type] [ID id …].
+func (c *conn) clientList(args [][]byte) {
+	wanted := func(*conn) bool { return true }
+	switch {
+	case len(args) == 0:
+	case len(args) == 2 && is(args[0], "TYPE"):
+		switch {
+		case is(args[1], "NORMAL"):
+		case is(args[1], "MASTER"), is(args[1], "REPLICA"), is(args[1], "SLAVE"), is(args[1], "PUBSUB"):
+			wanted = func(*conn) bool { return false }
+		default:
+			c.refuse(fmt.Sprintf("ERR Unknown client type '%.128s'", args[1]))
+			return
+		}
+	case len(args) >= 2 && is(args[0], "ID"):
+		ids := map[int64]bool{}
+		for _, arg := range args[1:] {
+			id, ok := parseInt(arg)
+			if !ok {
+				c.refuse("ERR Invalid client ID")
+				return
+			}
+			ids[id] = true
+		}
+		wanted = func(c *conn) bool { return ids[c.id] }
+	default:
+		c.refuse(errSyntax)
+		return
+	}
+	c.reply().Text(c.server.describeClients(wanted))
+}
+
+// describeClients has a line for each connection that is wanted, the oldest first.
+func (s *Server) describeClients(wanted func(*conn) bool) string {
 	s.mu.Lock()
 	conns := make([]*conn, 0, len(s.conns))
 	for _, c := range s.conns {
@@ -241,7 +289,9 @@ func (s *Server) describeClients() string {
 	var b strings.Builder
 	now := time.Now()
 	for _, c := range conns {
-		b.WriteString(c.describe(now))
+		if wanted(c) {
+			b.WriteString(c.describe(now))
+		}
 	}
 	return b.String()
 }

@@ -209,3 +209,37 @@ func TestSameAsRedis(t *testing.T) {
 	redis := startRedis(t)
 	differential(t, serve(t, Options{}).s.Addr().String(), redis)
 }
+
+// TestIntrospectionLikeRedis: what client libraries and tools ask besides the data, and how their mistakes are answered.
+func TestIntrospectionLikeRedis(t *testing.T) {
+	stock := dialRaw(t, startRedis(t))
+	ours := serve(t, Options{}).dial()
+	for _, line := range []string{
+		"CLIENT", "CLIENT FOO", "CLIENT ID x", "CLIENT GETNAME", "CLIENT SETNAME", "CLIENT SETNAME a", "CLIENT GETNAME", `CLIENT SETNAME ""`, "CLIENT GETNAME",
+		"CLIENT NO-EVICT", "CLIENT NO-EVICT on", "CLIENT NO-EVICT off", "CLIENT NO-EVICT maybe", "CLIENT NO-EVICT on off", "CLIENT LIST TYPE foo", "CLIENT LIST TYPE",
+		"CLIENT LIST foo", "CLIENT LIST ID", "CLIENT LIST ID x", "CLIENT LIST ID 999999", "CLIENT LIST TYPE replica", "CLIENT GETREDIR", "CLIENT HELP x",
+		"COMMAND FOO", "COMMAND COUNT x", "COMMAND HELP x", "COMMAND INFO nosuch", "COMMAND GETKEYS", "COMMAND GETKEYS foo", "COMMAND GETKEYS foo bar", "COMMAND GETKEYS get",
+		"COMMAND GETKEYS get a", "COMMAND GETKEYS get a b", "COMMAND GETKEYS ping", "COMMAND GETKEYS ping a", "COMMAND GETKEYS mset a 1 b 2", "COMMAND GETKEYS mset a 1 b",
+		"COMMAND LIST x", "COMMAND LIST FILTERBY", "COMMAND LIST FILTERBY PATTERN", "COMMAND LIST FILTERBY PATTERN hgetal*", "COMMAND LIST FILTERBY ACLCAT nosuch",
+		"COMMAND LIST FILTERBY MODULE foo", "COMMAND LIST FILTERBY FOO bar", "COMMAND DOCS nosuch",
+		"CONFIG", "CONFIG FOO", "CONFIG GET", "CONFIG HELP x", "CONFIG GET nosuch", "CONFIG GET maxmemory-policy", "CONFIG SET", "CONFIG SET a", "INFO nosuch",
+		"HELLO 4", "HELLO a", "HELLO 2 AUTH", "HELLO 2 FOO", "HELLO 2 AUTH nobody x", "SELECT a", "SELECT 99999999999999999999", "ECHO", "PING a b", "FLUSHDB x", "DBSIZE x", "RESET x",
+	} {
+		if a, b := ours.line(line), stock.line(line); a != b {
+			t.Errorf("%s\nours  %s\nRedis %s", line, a, b)
+		}
+	}
+	// Flags and access categories: no more than Redis has, and for these commands the same categories.
+	for _, name := range []string{"get", "set", "hgetall", "incr", "scan", "select", "del"} {
+		a, b := ours.line("COMMAND INFO "+name), stock.line("COMMAND INFO "+name)
+		category := regexp.MustCompile(`@[a-z]+`)
+		if got, want := sorted(category.FindAllString(a, -1)), sorted(category.FindAllString(b, -1)); strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("categories of %s: %v, Redis has %v", name, got, want)
+		}
+	}
+	for _, command := range []string{"CLIENT", "COMMAND", "CONFIG"} {
+		if got := ours.line(command + " HELP"); !strings.HasPrefix(got, "["+command+" <subcommand>") || !strings.HasSuffix(got, "Print this help.]") {
+			t.Errorf("%s HELP: %s", command, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,10 +36,18 @@ func commandCommand(c *conn, args [][]byte) {
 		c.commandDocs(args[2:])
 	case is(sub, "LIST"):
 		c.commandList(args)
-	case is(sub, "GETKEYS") && len(args) > 2:
+	case is(sub, "GETKEYS") && len(args) > 3:
 		c.commandKeys(args[2:])
+	case is(sub, "HELP") && len(args) == 2:
+		c.help("COMMAND",
+			"(no subcommand)", "Return details about all commands.",
+			"COUNT", "Return the number of commands.",
+			"DOCS [<command-name> ...]", "Return documentation about commands.",
+			"GETKEYS <full-command>", "Return the keys in a command.",
+			"INFO [<command-name> ...]", "Return details about commands.",
+			"LIST [FILTERBY (ACLCAT <category>|MODULE <name>|PATTERN <pattern>)]", "Return the names of commands.")
 	default:
-		c.unknownSubcommand("command", sub, "COUNT", "GETKEYS")
+		c.unknownSubcommand("command", sub, "COUNT", "GETKEYS", "HELP")
 	}
 }
 
@@ -61,11 +70,54 @@ func (cmd *command) describe(w *resp.Reply) {
 	w.Int(int64(cmd.first))
 	w.Int(int64(cmd.last))
 	w.Int(int64(cmd.step))
-	w.Set(1)
-	w.Status("@" + cmd.group)
+	categories := cmd.categories()
+	w.Set(len(categories))
+	for _, name := range categories {
+		w.Status("@" + name)
+	}
 	w.Array(0)
 	w.Array(0)
 	w.Array(0)
+}
+
+// categories are those of Redis' access control lists that the command is in.
+func (cmd *command) categories() []string {
+	var names []string
+	switch {
+	case cmd.flags&flagWrite != 0:
+		names = append(names, "write")
+	case cmd.flags&flagReadonly != 0:
+		names = append(names, "read")
+	}
+	switch cmd.group {
+	case "generic":
+		names = append(names, "keyspace")
+	case "server":
+		if cmd.flags&flagAdmin != 0 {
+			names = append(names, "admin")
+		}
+	default:
+		names = append(names, cmd.group)
+	}
+	if cmd.flags&flagFast != 0 {
+		return append(names, "fast")
+	}
+	return append(names, "slow")
+}
+
+// help answers the subcommand HELP as Redis does: a line for each form and one for what it does.
+func (c *conn) help(cmd string, forms ...string) {
+	w := c.reply()
+	w.Array(len(forms) + 3)
+	w.Status(cmd + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+	for i, line := range forms {
+		if i%2 == 1 {
+			line = "    " + line
+		}
+		w.Status(line)
+	}
+	w.Status("HELP")
+	w.Status("    Print this help.")
 }
 
 func (c *conn) commandInfo(names [][]byte) {
@@ -113,20 +165,26 @@ func (c *conn) commandDocs(names [][]byte) {
 	}
 }
 
-// commandList implements COMMAND LIST [FILTERBY PATTERN pattern].
+// commandList implements COMMAND LIST [FILTERBY PATTERN|ACLCAT|MODULE value].
 func (c *conn) commandList(args [][]byte) {
-	var pattern []byte
-	switch {
-	case len(args) == 5 && is(args[2], "FILTERBY") && is(args[3], "PATTERN"):
-		pattern = args[4]
+	wanted := func(*command) bool { return true }
+	switch filter := len(args) == 5 && is(args[2], "FILTERBY"); {
+	case filter && is(args[3], "PATTERN"):
+		wanted = func(cmd *command) bool { return match(args[4], []byte(cmd.name)) }
+	case filter && is(args[3], "ACLCAT"):
+		wanted = func(cmd *command) bool {
+			return slices.ContainsFunc(cmd.categories(), func(name string) bool { return is(args[4], strings.ToUpper(name)) })
+		}
+	case filter && is(args[3], "MODULE"):
+		wanted = func(*command) bool { return false }
 	case len(args) != 2:
 		c.refuse(errSyntax)
 		return
 	}
 	var names []string
 	for i := range c.server.table.list {
-		if name := c.server.table.list[i].name; pattern == nil || match(pattern, []byte(name)) {
-			names = append(names, name)
+		if cmd := &c.server.table.list[i]; wanted(cmd) {
+			names = append(names, cmd.name)
 		}
 	}
 	w := c.reply()
@@ -168,11 +226,14 @@ func (c *conn) commandKeys(args [][]byte) {
 func config(c *conn, args [][]byte) {
 	switch {
 	case is(args[1], "GET") && len(args) > 2:
-	case is(args[1], "SET"):
+	case is(args[1], "HELP") && len(args) == 2:
+		c.help("CONFIG", "GET <pattern> [<pattern> ...]", "Return settings matching the glob-like <pattern>s and their values.")
+		return
+	case is(args[1], "SET") && len(args) > 3:
 		c.refuse("ERR CONFIG SET is not supported: settings are given when the server starts")
 		return
 	default:
-		c.unknownSubcommand("config", args[1], "GET")
+		c.unknownSubcommand("config", args[1], "GET", "SET", "HELP")
 		return
 	}
 	var found []InfoField

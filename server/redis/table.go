@@ -103,7 +103,7 @@ func connectionCommands() []command {
 		{name: "select", arity: 2, flags: flagFast | flagLoading, group: group, since: "1.0.0", summary: "Accepts database 0, the only one.", local: selectDB},
 		{name: "quit", arity: -1, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "1.0.0", summary: "Closes the connection.", local: quit},
 		{name: "reset", arity: 1, flags: flagFast | flagNoAuth | flagLoading, group: group, since: "6.2.0", summary: "Makes the connection as it was when it was opened.", local: reset},
-		{name: "client", arity: -2, flags: flagLoading, group: group, since: "2.4.0", summary: "ID, GETNAME, SETNAME, SETINFO, INFO, LIST, NO-EVICT, NO-TOUCH.", local: client},
+		{name: "client", arity: -2, flags: flagLoading, group: group, since: "2.4.0", summary: "ID, GETNAME, SETNAME, SETINFO, INFO, LIST, NO-EVICT, NO-TOUCH, GETREDIR.", local: client},
 	}
 }
 
