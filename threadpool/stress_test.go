@@ -37,10 +37,18 @@ func TestEverythingAtOnce(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 3))
 			var handles []Handle
+			var cancels []context.CancelFunc
+			defer func() {
+				for _, cancel := range cancels {
+					cancel()
+				}
+			}()
 			for time.Now().Before(end) {
-				ctx, cancel := context.Background(), func() {}
+				ctx := context.Background()
 				if rnd.IntN(8) == 0 {
-					ctx, cancel = context.WithTimeout(t.Context(), time.Duration(rnd.IntN(3000))*time.Microsecond)
+					timed, cancel := context.WithTimeout(t.Context(), time.Duration(rnd.IntN(3000))*time.Microsecond)
+					ctx = timed
+					cancels = append(cancels, cancel)
 				}
 				task, once := stressTask(t, rnd, &inKey)
 				task.Done = func(error) {
@@ -60,10 +68,9 @@ func TestEverythingAtOnce(t *testing.T) {
 				if len(handles) > 50 {
 					handles = handles[25:]
 				}
-				if rnd.IntN(4) == 0 {
-					cancel()
-				} else {
-					defer cancel()
+				for len(cancels) > rnd.IntN(50) {
+					cancels[0]()
+					cancels = cancels[1:]
 				}
 			}
 		})
