@@ -1,6 +1,9 @@
 package threadpool
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // clock tells the pool's time: nanoseconds since the pool was made, never going back. Reading the system's clock is a third of
 // what an empty task costs, so between two readings, a millisecond apart at most, the processor's own counter is
@@ -24,6 +27,8 @@ const (
 	clockReach = 1_000_000
 	// clockProbes is how often the clock is read to find out how fast the counter runs.
 	clockProbes = 256
+	// closeTicks is how many ticks apart readings of the counter and the clock count as made at one moment.
+	closeTicks = 2000
 	// maxOdd is how often in a row the counter may be out of step before it is not used any more.
 	maxOdd = 16
 )
@@ -52,10 +57,21 @@ func (k *clock) init() {
 //go:noinline
 func (k *clock) system() int64 { return int64(time.Since(k.epoch)) }
 
-// both reads the counter and the clock.
+// both reads the counter and the clock at one moment, or at the closest moments of a few when it is interrupted.
 func (k *clock) both() (ticks, ns int64) {
-	ticks = counter()
-	return ticks, k.system()
+	closest := int64(math.MaxInt64)
+	for range 4 {
+		before := counter()
+		at := k.system()
+		apart := counter() - before
+		if apart >= 0 && apart < closest {
+			closest, ticks, ns = apart, before+apart/2, at
+		}
+		if closest < closeTicks {
+			break
+		}
+	}
+	return ticks, ns
 }
 
 func (k *clock) setScale(ns, ticks int64) {
@@ -98,14 +114,26 @@ func (k *clock) resync(since int64) int64 {
 		return k.last
 	}
 	ticks, ns := k.both()
-	passed, ran := ticks-k.ticks, ns-k.base
-	if want := float64(passed) * float64(k.scale) / (1 << 32); ran > 0 && want > float64(ran)*0.95 && want < float64(ran)*1.05 {
-		k.setScale(ran, passed)
-		k.odd = 0
-	} else if k.odd++; k.odd == maxOdd {
-		k.reach = 0
-	}
+	k.rescale(ticks-k.ticks, ns-k.base)
 	k.ticks, k.base = ticks, ns
 	k.last = max(k.last, ns)
 	return k.last
+}
+
+// rescale corrects the scale by what the clock says of so many ticks. A counter that is never as fast as it was is given up.
+func (k *clock) rescale(ticks, ns int64) {
+	want := float64(ticks) * float64(k.scale) / (1 << 32)
+	switch fits := want > float64(ns)*0.95 && want < float64(ns)*1.05; {
+	case k.odd >= maxOdd || ns < clockReach/2 && !fits:
+		return
+	case fits:
+		k.odd = 0
+	default:
+		k.odd++
+	}
+	if k.odd == maxOdd || ticks <= 0 {
+		k.reach = 0
+		return
+	}
+	k.setScale(ns, ticks)
 }

@@ -129,11 +129,12 @@ func (c *core) admit(cd *code, p Priority) error {
 func (c *core) submit(e *entry, key string, now int64) {
 	c.seq++
 	e.seq, e.since = c.seq, now
-	e.code.queued++
-	c.queued[e.base]++
-	e.code.stats[e.base].submitted++
+	cd, l := e.code, e.base
+	cd.queued++
+	c.queued[l]++
+	cd.stats[l].submitted++
 	if e.coalesce {
-		c.twins[twinKey{e.code, key}] = e
+		c.twins[twinKey{cd, key}] = e
 	}
 	c.note(eventSubmit, e, now)
 	if key == "" || c.joinKey(e, key, now) {
@@ -145,22 +146,28 @@ func (c *core) submit(e *entry, key string, now int64) {
 // enqueue puts e, whose state is stateQueued or stateReady, where choose finds it.
 func (c *core) enqueue(e *entry, now int64) {
 	c.accrue(now)
-	q := &e.code.queues[e.base]
+	cd, l := e.code, e.base
+	q := &cd.queues[l]
 	if q.active < 0 {
 		q.active = len(c.active)
 		c.active = append(c.active, q)
 	}
 	eff := e.effective()
 	q.push(e, eff)
-	c.inQueue[e.base]++
+	c.inQueue[l]++
 	c.waiting++
-	if e.place != placeList || e.extras != nil {
+	switch {
+	case e.place != placeList:
 		c.setTimer(e)
+	case e.extras != nil:
+		c.setTimer(e)
+		fallthrough
+	default:
+		if q.head == e {
+			c.planHead(q, now)
+		}
 	}
-	if e.place == placeList && q.head == e {
-		c.planHead(q, now)
-	}
-	if e.code.openAfter(High) {
+	if cd.openAfter(High) {
 		c.raise(eff)
 	}
 	c.planShare(now)
@@ -169,14 +176,15 @@ func (c *core) enqueue(e *entry, now int64) {
 // dequeue takes e out of its queue.
 func (c *core) dequeue(e *entry, now int64) {
 	c.accrue(now)
-	q := &e.code.queues[e.base]
+	l := e.base
+	q := &e.code.queues[l]
 	wasHead := q.head == e
 	q.remove(e)
 	if wasHead && now-e.since >= int64(c.guards.MaxWait) {
 		// The next head may age before e would have aged again. Had e not aged at all, its time would be the earlier one.
 		c.planHead(q, now)
 	}
-	c.inQueue[e.base]--
+	c.inQueue[l]--
 	c.waiting--
 	if q.head == nil && q.late == 0 {
 		last := len(c.active) - 1
@@ -199,25 +207,26 @@ func (c *core) dequeue(e *entry, now int64) {
 // take gives e, just chosen from its queue, a slot.
 func (c *core) take(ch choice, now int64) {
 	e := ch.e
+	cd, l, f := e.code, e.base, e.frame
 	resumed := e.state == stateReady
 	c.decide(ch, now)
 	c.dequeue(e, now)
 	waited := now - e.since
 	if resumed {
-		c.parked[e.base]--
+		c.parked[l]--
 	} else {
-		c.queued[e.base]--
-		e.code.queued--
-		e.code.started++
-		if e.frame == nil {
-			c.open(e)
+		c.queued[l]--
+		cd.queued--
+		cd.started++
+		if f == nil {
+			f = c.open(e)
 		}
 		c.live = append(c.live, e)
 		e.liveIndex = int32(len(c.live) - 1)
 		if e.coalesce {
 			c.dropTwin(e)
 		}
-		st := &e.code.stats[e.base]
+		st := &cd.stats[l]
 		st.started++
 		if st.wait != nil {
 			st.wait.record(waited)
@@ -225,26 +234,26 @@ func (c *core) take(ch choice, now int64) {
 	}
 	e.state = stateRunning
 	e.aged = 0
-	e.resumedAt, e.since = now, now
-	c.running[e.base]++
+	f.resumedAt, e.since = now, now
+	c.running[l]++
 	c.taken++
-	e.code.running++
-	e.code.runningAt[e.base]++
+	cd.running++
+	cd.runningAt[l]++
 	e.byShare = ch.reason == ReasonShare
-	e.protectUntil = 0
+	f.protectUntil = 0
 	if e.byShare || ch.eff > e.level() {
-		e.protectUntil = now + c.sliceOf(e)
+		f.protectUntil = now + c.sliceOf(e)
 	}
 	if e.byShare {
 		c.share.granted++
-		e.code.counts.shared++
+		cd.counts.shared++
 	}
 	c.planShare(now)
 	c.setWatch(e)
 	if e.extras != nil {
 		c.setTimer(e)
 	}
-	if resumed && c.parked[e.base] == c.maxParked-1 && c.waiting > 0 {
+	if resumed && c.parked[l] == c.maxParked-1 && c.waiting > 0 {
 		// Tasks of the level that the bound on parked ones held back may be more urgent than this one.
 		c.refreshUrgent(now)
 	}
@@ -260,11 +269,12 @@ func (c *core) take(ch choice, now int64) {
 // leave takes the slot from e, which goes on to be parked or finished.
 func (c *core) leave(e *entry, now int64) {
 	c.accrue(now)
-	c.running[e.base]--
+	cd, l, f := e.code, e.base, e.frame
+	c.running[l]--
 	c.taken--
-	e.code.running--
-	e.code.runningAt[e.base]--
-	e.ran += now - e.resumedAt
+	cd.running--
+	cd.runningAt[l]--
+	f.ran += now - f.resumedAt
 	if e.byShare {
 		e.byShare = false
 		c.share.granted--
@@ -272,7 +282,7 @@ func (c *core) leave(e *entry, now int64) {
 	if e.timerIdx >= 0 {
 		c.timers.clear(e)
 	}
-	if c.bounded[e.base] || e.key != nil || e.code.limited {
+	if c.bounded[l] || e.key != nil || cd.limited {
 		c.reopened = c.reopened || c.reopens(e)
 	}
 	c.planShare(now)
@@ -312,7 +322,8 @@ func (c *core) makeReady(e *entry, now int64) {
 // finish ends a running entry: it is linked nowhere afterwards.
 func (c *core) finish(e *entry, now int64, failed bool) {
 	c.leave(e, now)
-	st := &e.code.stats[e.base]
+	cd := e.code
+	st := &cd.stats[e.base]
 	st.finished++
 	if failed {
 		st.failed++
@@ -320,7 +331,7 @@ func (c *core) finish(e *entry, now int64, failed bool) {
 	if st.run != nil {
 		st.run.record(e.ran)
 	}
-	e.code.started--
+	cd.started--
 	c.dropLive(e)
 	c.note(eventFinish, e, now)
 	if e.key != nil {

@@ -174,8 +174,8 @@ func (c *core) grow() {
 	c.freeCount += slabSize
 }
 
-// open gives e, which is started for the first time, its frame.
-func (c *core) open(e *entry) {
+// open gives e, which is started for the first time, its frame, and returns it.
+func (c *core) open(e *entry) *frame {
 	f := c.freeFrames
 	if f == nil {
 		f = new(frame)
@@ -187,6 +187,7 @@ func (c *core) open(e *entry) {
 	f.turn.pool, f.turn.e = c.pool, e
 	f.ctx = &f.ctxBuf
 	f.ctx.reset(e.parent, e.code.labels)
+	return f
 }
 
 // close takes e's frame from it. A frame whose context was handed out as a standard one is left to the garbage collector, so

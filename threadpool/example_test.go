@@ -125,6 +125,107 @@ func ExampleTurn_Sleep() {
 	// slept
 }
 
+// A throttled task is parked until the budget has paid for what it moved: here 128 KiB at 1 MiB/s, beyond a burst of 64 KiB.
+func ExampleIORate() {
+	p := newPool(threadpool.Options{Workers: 1, IO: threadpool.IORate{BytesPerSecond: 1 << 20, Burst: 64 << 10, LowFloor: 0.5}})
+	began := time.Now()
+	err := p.Do(context.Background(), threadpool.Task{Code: "checkpoint", Run: func(_ context.Context, t *threadpool.Turn) error {
+		for range 2 {
+			if err := t.Yield(64 << 10); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	fmt.Println(err, time.Since(began) > 50*time.Millisecond)
+	stop(p)
+	// Output: <nil> true
+}
+
+// With one slot and a guaranteed share, a Low task runs although Common never drains.
+func ExampleGuards() {
+	p := newPool(threadpool.Options{Workers: 1, Slice: time.Millisecond, Guards: &threadpool.Guards{LowShare: 0.2}})
+	ctx, cancel := context.WithCancel(context.Background())
+	busy := func(_ context.Context, t *threadpool.Turn) error {
+		for {
+			time.Sleep(100 * time.Microsecond) // work
+			if err := t.Yield(0); err != nil {
+				return nil
+			}
+		}
+	}
+	for range 2 {
+		if _, err := p.Submit(ctx, threadpool.Task{Code: "load", Priority: threadpool.Common, Run: busy}); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(p.Do(context.Background(), threadpool.Task{Code: "gc_logs", Run: say("collected")}))
+	cancel()
+	stop(p)
+	// Output:
+	// collected
+	// <nil>
+}
+
+// Limits hold for codes and levels, and can be changed at any time, as can the number of slots.
+func ExamplePool_SetCodeLimits() {
+	p, err := threadpool.New(threadpool.Options{Workers: 2, Codes: map[string]threadpool.CodeLimits{"checkpoint": {MaxRunning: 1}}})
+	if err != nil {
+		panic(err)
+	}
+	if err := p.Start(context.Background()); err != nil {
+		panic(err)
+	}
+	if err := p.SetWorkers(4); err != nil {
+		panic(err)
+	}
+	if err := p.SetCodeLimits("checkpoint", threadpool.CodeLimits{MaxRunning: 3, MaxStarted: 8}); err != nil {
+		panic(err)
+	}
+	if err := p.SetMaxRunning(threadpool.Low, 2); err != nil {
+		panic(err)
+	}
+	fmt.Println(p.Settings().Workers, p.Settings().MaxRunning)
+	stop(p)
+	// Output: 4 [2 0 0]
+}
+
+// A task past its timeout has its context cancelled, and is reported once.
+func ExampleTask_timeout() {
+	reported := make(chan threadpool.StuckTask, 1)
+	p := newPool(threadpool.Options{Workers: 1, OnStuck: func(s threadpool.StuckTask) { reported <- s }})
+	err := p.Do(context.Background(), threadpool.Task{Code: "verify", Timeout: 20 * time.Millisecond, Run: func(ctx context.Context, _ *threadpool.Turn) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}})
+	fmt.Println(errors.Is(err, threadpool.ErrTimeout), errors.Is(err, context.DeadlineExceeded))
+	fmt.Println((<-reported).Code)
+	stop(p)
+	// Output:
+	// true true
+	// verify
+}
+
+// Stats are the figures since the pool was made; Waits and a subtraction give those of a period.
+func ExamplePool_Waits() {
+	p := newPool(threadpool.Options{Workers: 1})
+	run := func(n int) {
+		for range n {
+			if err := p.Do(context.Background(), threadpool.Task{Code: "load", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error { return nil }}); err != nil {
+				panic(err)
+			}
+		}
+	}
+	run(3)
+	before := p.Waits(threadpool.Common)
+	run(2)
+	period := p.Waits(threadpool.Common)
+	period.Sub(&before)
+	fmt.Println(p.Stats().Codes[0].Levels[threadpool.Common].Started, period.Count(), period.Quantile(0.99) < time.Minute)
+	stop(p)
+	// Output: 5 2 true
+}
+
 // Await parks until a channel is closed.
 func ExampleTurn_Await() {
 	p := newPool(threadpool.Options{Workers: 1})

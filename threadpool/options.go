@@ -130,7 +130,8 @@ type Options struct {
 	MaxCodes int
 	// Decisions is how many of the last decisions Explain can show, 1 to 65536. Default 256.
 	Decisions int
-	// NoTiming switches off the wait and run histograms. Counters stay.
+	// NoTiming switches off the wait and run histograms, and with them most looks at the clock: slot time, aging and shares are
+	// then kept to about a millisecond. Counters stay.
 	NoTiming bool
 	// NoProfileLabels switches off the runtime/pprof label "task" that splits CPU profiles by code.
 	NoProfileLabels bool
