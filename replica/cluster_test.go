@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +114,9 @@ func startCluster(t *testing.T, seed uint64, partitions uint32) *cluster {
 		o.Partitions, o.NodeID, o.Voters = partitions, id, []uint64{1, 2, 3}
 		o.Transport = port{c.net, id}
 		o.Tick = 10 * time.Millisecond
+		if seed%2 == 1 {
+			o.ApplyBytes = 1 // one entry at a time
+		}
 		c.opts = append(c.opts, o)
 		c.nodes = append(c.nodes, nil)
 		c.start(t, int(id-1))
@@ -410,11 +416,10 @@ func TestIsolatedLeaderConfirmsNothing(t *testing.T) {
 	c.retry(t, 0, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("old"), 0) })
 	p, i := c.leader(t, 0)
 	c.net.isolate(uint64(i+1), true)
-	done := newCall(func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("lost"), 0) })
-	if err := p.Propose(done); err != nil {
-		t.Fatal(err)
+	if err := try(p, func(tx *Tx) { _, _, _ = tx.Get([]byte("k")) }); err == nil {
+		t.Fatal("read without a quorum")
 	}
-	if err := <-done.done; err == nil {
+	if err := try(p, func(tx *Tx) { _ = tx.Put([]byte("k"), []byte("lost"), 0) }); err == nil {
 		t.Fatal("written without a quorum")
 	}
 	if err := try(p, func(*Tx) {}); !errors.As(err, new(*NotLeaderError)) {
@@ -431,4 +436,67 @@ func TestIsolatedLeaderConfirmsNothing(t *testing.T) {
 			t.Errorf("the new leader has %q", v.Data)
 		}
 	})
+}
+
+// TestCounterUnderLeaderChanges: increments that finished well are counted exactly once each, those whose result is
+// unknown at most once, however leaders come and go.
+func TestCounterUnderLeaderChanges(t *testing.T) {
+	c := startCluster(t, 7, 1)
+	defer c.stop(t)
+	c.net.setFaulty(true)
+	var known, unknown atomic.Int64
+	stop := make(chan struct{})
+	var workers sync.WaitGroup
+	for range 3 {
+		workers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					runtime.Gosched()
+				}
+				for _, n := range c.nodes {
+					increment(n.Partition(0), &known, &unknown)
+				}
+			}
+		})
+	}
+	for range 3 {
+		_, i := c.leader(t, 0)
+		before := known.Load()
+		c.net.isolate(uint64(i+1), true)
+		for known.Load() < before+50 {
+			runtime.Gosched()
+		}
+		c.net.isolate(uint64(i+1), false)
+	}
+	close(stop)
+	workers.Wait()
+	var final int64
+	c.retry(t, 0, func(tx *Tx) { final = readInt(tx) })
+	if final < known.Load() || final > known.Load()+unknown.Load() {
+		t.Errorf("the counter is %d, %d increments finished well and %d are unknown", final, known.Load(), unknown.Load())
+	}
+	for _, n := range c.nodes {
+		if err := n.Partition(0).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func readInt(tx *Tx) int64 {
+	v, _, _ := tx.Get([]byte("n"))
+	at, _ := strconv.ParseInt(string(v.Data), 10, 64)
+	return at
+}
+
+func increment(p *Partition, known, unknown *atomic.Int64) {
+	err := try(p, func(tx *Tx) { _ = tx.Put([]byte("n"), strconv.AppendInt(nil, readInt(tx)+1, 10), 0) })
+	switch {
+	case err == nil:
+		known.Add(1)
+	case errors.Is(err, ErrResultUnknown):
+		unknown.Add(1)
+	}
 }

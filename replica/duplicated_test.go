@@ -118,7 +118,9 @@ func TestClustersConverge(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			b := ships[from].batch(uint64(from+1), have, n)
+			after := have - min(have, uint64(rapid.IntRange(0, 4).Draw(rt, "again")))
+			b := ships[from].batch(uint64(from+1), after, n)
+			b.Last = max(b.Last, have)
 			if confirmed, err := applyBatch(to, b); err != nil || confirmed != b.Last {
 				rt.Fatalf("confirmed %d of %d: %v", confirmed, b.Last, err)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,8 @@ type brokenFS struct {
 	below     string
 	failWrite atomic.Pointer[error]
 	failSync  atomic.Pointer[error]
+	// holdSync, if set, is what every sync waits for.
+	holdSync atomic.Pointer[chan struct{}]
 }
 
 type brokenFile struct {
@@ -83,6 +86,9 @@ func (f *brokenFile) Sync() error {
 }
 
 func (f *brokenFile) SyncData() error {
+	if hold := f.fs.holdSync.Load(); hold != nil {
+		<-*hold
+	}
 	if err := failure(&f.fs.failSync); err != nil {
 		return err
 	}
@@ -132,6 +138,48 @@ func TestFailedSyncStopsOnePartition(t *testing.T) {
 		t.Errorf("stop: %v", err)
 	}
 	must(t, n.syncer.Stop(t.Context()))
+}
+
+// TestNothingFinishesBeforeItsSync, neither the writes themselves nor reads that could have seen them.
+func TestNothingFinishesBeforeItsSync(t *testing.T) {
+	n, fs := brokenNode(t)
+	defer n.stop(t)
+	p := n.Partition(0)
+	set(t, p, "k", "old")
+	applied := p.Applied()
+	hold := make(chan struct{})
+	fs.holdSync.Store(&hold)
+	seen := make(chan string, 10)
+	var calls []*call
+	for i := range 10 {
+		calls = append(calls, newCall(func(tx *Tx) {
+			v, _, err := tx.Get([]byte("k"))
+			must(t, err)
+			seen <- string(v.Data)
+			if i%2 == 0 {
+				must(t, tx.Put([]byte("k"), fmt.Append(nil, i), 0))
+			}
+		}))
+		must(t, p.Propose(calls[i]))
+	}
+	// The first write at least is evaluated, and everything that is sees it.
+	<-seen
+	for range 1000 {
+		runtime.Gosched()
+	}
+	for i, c := range calls {
+		if len(c.done) > 0 {
+			t.Errorf("command %d finished before the sync", i)
+		}
+	}
+	if v, _ := get(t, p, "k"); v != "old" || p.Applied() != applied {
+		t.Errorf("a view sees %q at %d before the sync", v, p.Applied())
+	}
+	fs.holdSync.Store(nil)
+	close(hold)
+	for _, c := range calls {
+		must(t, <-c.done)
+	}
 }
 
 func TestFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {

@@ -392,6 +392,23 @@ func TestScanReturnsWhatStays(t *testing.T) {
 	}
 }
 
+// TestScanPausesBetweenHashesOnly: keys that share a position are returned by one call, or some would never be.
+func TestScanPausesBetweenHashesOnly(t *testing.T) {
+	s := scanState{left: 1, work: 1}
+	for i, step := range []struct {
+		hash uint64
+		stop bool
+	}{{5, false}, {5, false}, {5, false}, {6, true}} {
+		s.left--
+		if got := s.stop(step.hash); got != step.stop {
+			t.Errorf("step %d: %v", i, got)
+		}
+	}
+	if s.at != 6 {
+		t.Errorf("goes on at %d", s.at)
+	}
+}
+
 // TestScanWorkIsBounded: a call looks at a bounded number of deleted keys.
 func TestScanWorkIsBounded(t *testing.T) {
 	n := startNode(t, testOptions(t, testDir(t)))
