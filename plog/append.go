@@ -215,7 +215,7 @@ func (l *Log) chunkFor(g *group, entries []Entry, size int64, cutTerm uint64) *c
 		l.tail.seq++
 		l.tail.off, l.nextPoint = segmentHeaderLen, 0
 		l.tail.link = firstLink(segmentKey(l.partition, l.tail.seq))
-		l.tailCap = max(l.opts.SegmentBytes, segmentHeaderLen+size)
+		l.tailCap = max(l.opts.sizeAfter(l.tailCap), segmentHeaderLen+size)
 		c.opens, c.size, c.first, c.cut, c.cutTerm = true, l.tailCap, next, cut, cutTerm
 	case len(g.chunks) > 0:
 		return &g.chunks[len(g.chunks)-1]

@@ -182,7 +182,7 @@ func (l *Log) publish(g *group, i int) {
 		l.wake()
 	}
 	if s.end-segmentHeaderLen > s.size/4 && l.prepared <= s.seq {
-		next, size := s.seq+1, l.opts.SegmentBytes
+		next, size := s.seq+1, l.opts.sizeAfter(s.size)
 		l.prepared = next
 		l.backgroundLocked(func() { l.files.prepare(next, size) })
 	}

@@ -147,15 +147,19 @@ func (p *files) giveBack(seq uint64, f *segmentFile) {
 	p.next, p.nextSeq = f, seq
 }
 
-// stats returns the number of spares and how many segments were made from one.
-func (p *files) stats() (spares int, recycled uint64) {
+// stats returns the number of spares, their size, and how many segments were made from one.
+func (p *files) stats() (spares int, bytes int64, recycled uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, s := range p.spares {
+		bytes += s.size
+	}
 	spares = len(p.spares)
 	if p.next != nil {
 		spares++
+		bytes += p.next.size
 	}
-	return spares, p.recycled
+	return spares, bytes, p.recycled
 }
 
 func (p *files) close() {

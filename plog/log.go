@@ -54,6 +54,7 @@ type Log struct {
 	full           bool // the last group failed for lack of space
 	refuse         bool // the next Append must hear of that
 	closed         bool
+	filesClosed    bool // nobody writes any more; who reads closes the files it holds
 	failed         error
 	useClock       uint64
 	prepared       uint64 // the last segment asked to be prepared ahead
@@ -205,12 +206,12 @@ type Stats struct {
 
 // Stats returns the log's figures.
 func (l *Log) Stats() Stats {
-	spares, recycled := l.files.stats()
+	spares, spareBytes, recycled := l.files.stats()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := Stats{Segments: len(l.segs), Spares: spares, Recycled: recycled, First: l.base + 1, Last: l.tail.last,
 		Durable: l.done.last, Committed: l.committed, Cached: l.cache.bytes, Full: l.full,
-		Pending: l.inflight + int64(len(l.pend.buf)), Bytes: int64(spares) * l.opts.SegmentBytes}
+		Pending: l.inflight + int64(len(l.pend.buf)), Bytes: spareBytes}
 	for _, s := range l.segs {
 		st.Bytes += s.size
 		st.Live += s.end
@@ -247,6 +248,7 @@ func (l *Log) Close() error {
 	l.bg.Wait()
 	l.files.close()
 	l.mu.Lock()
+	l.filesClosed = true
 	for _, s := range l.segs {
 		if s.file != nil && s.refs == 0 {
 			_ = s.file.Close()

@@ -16,6 +16,9 @@ const (
 	MaxSegmentBytes = 1 << 30
 	// maxSegments bounds the manifest.
 	maxSegments = 1 << 20
+	// firstSegmentBytes is the size of a new log's first segment, segmentGrowth how many times larger each next one may be.
+	firstSegmentBytes = 512 << 10
+	segmentGrowth     = 4
 )
 
 // Options tune one log. The zero value is usable.
@@ -24,7 +27,8 @@ type Options struct {
 	FS vfs.FS
 	// Syncer writes and syncs. Nil: the log runs one of its own, stopped by Close.
 	Syncer *Syncer
-	// SegmentBytes is the size of a segment file, MinSegmentBytes..MaxSegmentBytes. 0: 16 MiB.
+	// SegmentBytes is the size of a segment file, MinSegmentBytes..MaxSegmentBytes. 0: 16 MiB. A new log begins with a segment of
+	// at most 512 KiB, and each one after it is at most four times as large as the one before: filling a file takes time.
 	// A batch that does not fit gets a larger segment of its own.
 	SegmentBytes int64
 	// CacheBytes bounds the memory for recent entries, beyond those not yet durable. 0: 1 MiB.
@@ -67,6 +71,11 @@ func (o *Options) EnsureDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+// sizeAfter is the size of the segment after one of a given size.
+func (o *Options) sizeAfter(size int64) int64 {
+	return min(o.SegmentBytes, segmentGrowth*max(size, firstSegmentBytes))
 }
 
 // Validate names the first value out of range.

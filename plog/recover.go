@@ -93,7 +93,7 @@ func (l *Log) create() error {
 			return fmt.Errorf("remove unused segment: %w", err)
 		}
 	}
-	f, err := l.files.take(1, l.opts.SegmentBytes)
+	f, err := l.files.take(1, min(l.opts.SegmentBytes, firstSegmentBytes))
 	if err != nil {
 		return err
 	}

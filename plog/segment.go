@@ -117,8 +117,13 @@ func (l *Log) acquire(s *segment) error {
 // releaseLocked undoes acquire. Log.mu is held.
 func (l *Log) releaseLocked(s *segment) {
 	s.refs--
-	if s.refs == 0 && s.dropped {
+	switch {
+	case s.refs > 0:
+	case s.dropped:
 		l.retire(s)
+	case l.filesClosed && s.file != nil:
+		_ = s.file.Close()
+		s.file = nil
 	}
 }
 

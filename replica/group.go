@@ -33,8 +33,9 @@ type group struct {
 	appends []*appending
 	// stalled appends failed because the log takes nothing for now, and are tried again at every tick. stallReason is what
 	// writes are refused with meanwhile.
-	stalled     bool
-	stallReason error
+	stalled      bool
+	stallReason  error
+	refusalHeard bool
 
 	applied uint64
 	// deadEpoch is the last of the partition's epochs whose proposals are refused: one of them was dropped, and the
@@ -204,6 +205,7 @@ func (g *group) appendFailed(err error) {
 func (g *group) durable(a *appending, err error) {
 	a.submitted = false
 	if err != nil {
+		g.refusalHeard = false
 		g.appendFailed(err)
 		return
 	}
@@ -227,6 +229,11 @@ func (g *group) retry() {
 	}
 	for _, a := range g.appends {
 		g.submit(a)
+		if !a.submitted && !g.refusalHeard {
+			// After a failure the log refuses one append, in case its owner has not heard of it.
+			g.refusalHeard = true
+			g.submit(a)
+		}
 		if !a.submitted {
 			return
 		}
