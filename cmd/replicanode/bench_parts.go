@@ -76,7 +76,7 @@ func benchPlog() *cli.Command {
 			&cli.StringFlag{Name: "only", Usage: "a comma-separated `LIST` of append, appenders, logs, read_cached, read_cold, open (default: all)"},
 			&cli.DurationFlag{Name: "round", Value: d.Round, Usage: "how long one log is measured at a time"},
 			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often"},
-			&cli.StringFlag{Name: "dir", Value: os.TempDir(), Usage: "`FOLDER` on the disk to be measured"},
+			&cli.StringFlag{Name: "dir", Value: os.TempDir(), DefaultText: "the system's temporary folder", Usage: "`FOLDER` on the disk to be measured"},
 			jsonFileFlag(),
 		},
 		Action: func(c *cli.Context) error {

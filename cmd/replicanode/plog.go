@@ -20,14 +20,14 @@ func plogCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:      "verify",
-				Usage:     "check every byte and name what is damaged",
+				Usage:     "check every byte of a private log and name what is damaged",
 				ArgsUsage: "DIR",
 				Flags:     []cli.Flag{jsonFlag()},
 				Action:    plogVerify,
 			},
 			{
 				Name:      "dump",
-				Usage:     "print what is there, in order",
+				Usage:     "print the entries and hard states of a private log, in order",
 				ArgsUsage: "DIR",
 				Flags: []cli.Flag{
 					&cli.Uint64Flag{Name: "from", Usage: "first `DECREE`, and hard states that commit it or later ones", Value: 1},

@@ -16,9 +16,9 @@ import (
 // remoteFlags are the flags of every command that asks a running node.
 func remoteFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "admin", Value: node.DefaultOptions().Admin, Usage: "admin `ADDRESS` of the node to ask", EnvVars: []string{"REPLICANODE_ADMIN"}},
-		&cli.StringFlag{Name: "password", Usage: "the node's --requirepass", EnvVars: []string{"REPLICANODE_PASSWORD"}},
-		&cli.BoolFlag{Name: "json", Usage: "print the answer as JSON"},
+		&cli.StringFlag{Name: "admin", Value: node.DefaultOptions().Admin, Usage: "`HOST:PORT` of the node's --admin", EnvVars: []string{"REPLICANODE_ADMIN"}},
+		&cli.StringFlag{Name: "password", Usage: "the node's `PASSWORD`, see its --requirepass", EnvVars: []string{"REPLICANODE_PASSWORD"}},
+		&cli.BoolFlag{Name: "json", Usage: "print the answer as JSON, see docs/api.md"},
 	}, more...)
 }
 

@@ -22,12 +22,17 @@ func taskCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Flags: remoteFlags(), Action: taskList},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
-			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Flags: remoteFlags(), Action: taskSet},
+			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Description: setFields, Flags: remoteFlags(), Action: taskSet},
 			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
-			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Flags: remoteFlags(), Action: taskRun},
+			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Description: "CODE is disk_stat, gc_logs, gc_replicas or gc_values.", Flags: remoteFlags(), Action: taskRun},
 		},
 	}
 }
+
+const setFields = `FIELD is priority (low, common, high), max_running, max_started, max_queued, timeout, slice, period,
+jitter, or retry.KIND.FIELD with KIND busy, timeout, conflict, other and FIELD initial, max, factor,
+max_attempts, max_elapsed. The change lasts until the node stops; --task of replicanode run sets the same
+from the start. Example: replicanode task set load_private_log priority=high max_running=4`
 
 func taskList(c *cli.Context) error {
 	return ask(c, func(client *admin.Client) error {
