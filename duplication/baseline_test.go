@@ -43,6 +43,7 @@ func TestBaseline(t *testing.T) {
 				if !strings.Contains(s.LastError, c.refused) || !strings.Contains(s.LastError, "restore a checkpoint of this cluster there") {
 					t.Errorf("error %q", s.LastError)
 				}
+				h.awaitStatus("a lag that grows", func(s PipelineStatus) bool { return s.Lag.Decrees == base+20 && s.Lag.Seconds > 0.05 })
 				if target.progress != 0 || len(target.got) != 0 || s.Known {
 					t.Errorf("progress %d, %d mutations, status %+v", target.progress, len(target.got), s)
 				}

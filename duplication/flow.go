@@ -3,6 +3,8 @@ package duplication
 import (
 	"fmt"
 	"time"
+
+	"replicanode/replica/mutation"
 )
 
 // begin starts a stream from what the remote says it has.
@@ -226,8 +228,9 @@ func (p *pipeline) lag(now time.Time) Lag {
 	} else {
 		lag.Decrees = max(f.base, f.line.last) - position
 		lag.Bytes += p.unseenBytes(f.base - position)
-		if known := p.oldestUnseen(); known != 0 {
-			oldest = known
+		if oldest = p.oldestUnseen(); oldest == 0 {
+			// At least as old as this process's knowledge of the partition.
+			oldest = mutation.TimestampOf(p.started)
 		}
 	}
 	if oldest != 0 {

@@ -87,7 +87,8 @@ type pipeline struct {
 // flow is where a pipeline stands. Decrees up to confirmed are at the remote, up to cursor they were sent, up to clean there is
 // nothing more to ship; then come the batches of queue, without a gap.
 type flow struct {
-	known     bool // the remote said what it has since this process started
+	started   time.Time // when the pipeline began to watch the partition
+	known     bool      // the remote said what it has since this process started
 	confirmed uint64
 	recorded  uint64
 	cursor    uint64
@@ -151,7 +152,7 @@ func (p *pipeline) seed() {
 	recorded, _ := p.feed.partition.Confirmed(p.remote.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.flow = flow{confirmed: recorded, recorded: recorded, cursor: recorded, clean: recorded}
+	p.flow = flow{started: time.Now(), confirmed: recorded, recorded: recorded, cursor: recorded, clean: recorded}
 	p.floor.Store(recorded)
 	p.unsure = true
 }
