@@ -24,6 +24,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		"POST /v1/duplications/{remote}/pause": {Done{}},
 		"GET /v1/checkpoints":                  {CheckpointsAnswer{}},
 		"POST /v1/checkpoints":                 {CheckpointRequest{}, JobsAnswer{}},
+		"POST /v1/checkpoints/prune":           {PruneRequest{}, JobsAnswer{}},
 		"GET /v1/jobs/{id}":                    {JobStatus{}},
 		"GET /v1/tasks":                        {TasksAnswer{}, tasks.Spec{}},
 		"GET /v1/tasks/explain":                {ExplainAnswer{}, Decision{}},
