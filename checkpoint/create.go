@@ -8,10 +8,10 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"path"
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/dgraph-io/badger/v4"
 	"github.com/klauspost/compress/zstd"
 )
@@ -123,8 +123,8 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 		return nil, fmt.Errorf("term of decree %d of partition %d: %w", decree, partition, err)
 	}
 	o.Progress.Decree.Store(decree)
-	if chain, err := s.chain(partition, decree); err == nil {
-		return chain[len(chain)-1], nil
+	if m, err := s.existing(ctx, turn, partition, decree); m != nil || err != nil {
+		return m, err
 	}
 	c := &creation{
 		store: s, src: src, o: o, slices: newSlicer(ctx, turn, o.Slice),
@@ -142,6 +142,17 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 	return c.m, nil
 }
 
+// existing returns the usable checkpoint at a decree; nil when there is none.
+func (s *Store) existing(ctx context.Context, turn Turn, partition uint32, decree uint64) (m *Manifest, err error) {
+	err = newSlicer(ctx, turn, time.Millisecond).await(func() error {
+		if chain, err := s.chain(ctx, partition, decree); err == nil {
+			m = chain[len(chain)-1]
+		}
+		return nil
+	})
+	return m, err
+}
+
 // creation is one run of Create.
 type creation struct {
 	store  *Store
@@ -149,7 +160,8 @@ type creation struct {
 	o      CreateOptions
 	slices *slicer
 	m      *Manifest
-	dir    string // temporary folder
+	draft  Draft
+	file   slotWriter
 
 	txn    *badger.Txn
 	enc    *zstd.Encoder
@@ -164,7 +176,11 @@ func (c *creation) chooseParent() error {
 	if !c.o.Incremental || c.o.MaxAge == 0 || c.o.MaxDepth == 0 {
 		return nil
 	}
-	parent, err := c.store.Latest(c.m.Partition)
+	var parent *Manifest
+	err := c.slices.await(func() (err error) {
+		parent, err = c.store.Latest(c.slices.ctx, c.m.Partition)
+		return err
+	})
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -180,53 +196,30 @@ func (c *creation) chooseParent() error {
 	return nil
 }
 
-// run writes everything under a temporary name, and gives it its name last.
+// run writes everything into a draft, and publishes it last.
 func (c *creation) run() (err error) {
-	fs, home := c.store.fs, c.store.partitionDir(c.m.Partition)
-	if err := c.slices.await(func() error { return mkdirSynced(fs, home) }); err != nil {
-		return err
-	}
-	c.dir = fs.PathJoin(home, tempPrefix+decreeName(c.m.Decree))
-	if err := fs.MkdirAll(c.dir, 0o755); err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
 	defer func() {
-		if err != nil {
-			// What cannot be removed now is removed by the next Clean.
-			_ = fs.RemoveAll(c.dir)
+		if err != nil && c.draft != nil {
+			c.draft.Discard()
 		}
 	}()
+	if err := c.slices.await(func() (err error) {
+		c.draft, err = c.store.b.Begin(c.slices.ctx, place(c.m.Partition, c.m.Decree))
+		return err
+	}); err != nil {
+		return err
+	}
 	if err := c.copyAll(); err != nil {
 		return err
 	}
-	if err := c.writeManifest(); err != nil {
+	manifest, err := c.m.encode()
+	if err != nil {
 		return err
 	}
 	if err := c.readBack(); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	return c.publish(home)
-}
-
-// publish renames the finished folder. A damaged checkpoint in its place goes first.
-func (c *creation) publish(home string) error {
-	fs := c.store.fs
-	final := c.store.dir(c.m.Partition, c.m.Decree)
-	return c.slices.await(func() error {
-		if _, err := fs.Stat(final); err == nil {
-			damaged := fs.PathJoin(home, tempPrefix+"damaged-"+decreeName(c.m.Decree))
-			if err := fs.Rename(final, damaged); err != nil {
-				return fmt.Errorf("move the damaged checkpoint away: %w", err)
-			}
-			if err := fs.RemoveAll(damaged); err != nil {
-				return fmt.Errorf("remove the damaged checkpoint: %w", err)
-			}
-		}
-		if err := fs.Rename(c.dir, final); err != nil {
-			return fmt.Errorf("give the checkpoint its name: %w", err)
-		}
-		return syncDir(fs, home)
-	})
+	return c.slices.await(func() error { return c.draft.Publish(manifest) })
 }
 
 // copyAll writes the chunks. Each chunk has its own iterator, so that tables
@@ -267,12 +260,19 @@ func (c *creation) copyChunk() (more bool, err error) {
 		return false, fmt.Errorf("more than %d chunks", maxChunks)
 	}
 	id := chunkID{c.m.Partition, c.m.Decree, uint32(len(c.m.Chunks) + 1)}
-	f, err := c.createFile(id.name())
+	var f DraftFile
+	err = c.slices.await(func() (err error) {
+		f, err = c.draft.Create(id.name())
+		return err
+	})
+	if f != nil {
+		defer func() { err = errors.Join(err, f.Close()) }()
+	}
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := c.w.reset(f, id); err != nil {
+	c.file.reset(f, c.slices)
+	if err := c.w.reset(&c.file, id); err != nil {
 		return false, fmt.Errorf("write chunk %s: %w", id.name(), err)
 	}
 	chunk := Chunk{Name: id.name()}
@@ -343,11 +343,14 @@ func (c *creation) add() error {
 	return err
 }
 
-func (c *creation) finishChunk(f vfs.File, chunk *Chunk) error {
+func (c *creation) finishChunk(f DraftFile, chunk *Chunk) error {
 	if err := c.w.finish(); err != nil {
 		return fmt.Errorf("write chunk %s: %w", chunk.Name, err)
 	}
-	if err := c.slices.await(f.Sync); err != nil {
+	if err := c.file.flush(); err != nil {
+		return fmt.Errorf("write chunk %s: %w", chunk.Name, err)
+	}
+	if err := c.slices.await(f.Finish); err != nil {
 		return fmt.Errorf("sync chunk %s: %w", chunk.Name, err)
 	}
 	chunk.Size, chunk.CRC32C = c.w.size, crcString(c.w.crc)
@@ -360,49 +363,48 @@ func (c *creation) finishChunk(f vfs.File, chunk *Chunk) error {
 	return nil
 }
 
-// createFile opens a new file whose bytes go to the disk as they are written,
-// not all at once when it is synced: a burst would delay the log's syncs.
-func (c *creation) createFile(name string) (vfs.File, error) {
-	f, err := c.store.fs.Create(c.store.fs.PathJoin(c.dir, name), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return nil, fmt.Errorf("make file: %w", err)
-	}
-	return vfs.NewSyncingFile(f, vfs.SyncingFileOptions{NoSyncOnClose: true, BytesPerSync: 512 << 10}), nil
+// slotWriter collects small writes and makes each large one without the slot:
+// a place that is slow, or full of other writes, holds up nobody.
+type slotWriter struct {
+	f      io.Writer
+	slices *slicer
+	buf    []byte
 }
 
-func (c *creation) writeManifest() error {
-	b, err := c.m.encode()
-	if err != nil {
-		return err
-	}
-	f, err := c.createFile(manifestName)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(fmt.Errorf("write manifest: %w", err), f.Close())
-	}
-	if err := c.slices.await(f.Sync); err != nil {
-		return errors.Join(fmt.Errorf("sync manifest: %w", err), f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("close manifest: %w", err)
-	}
-	return c.slices.await(func() error { return syncDir(c.store.fs, c.dir) })
+// slotWriteBytes is how much is written at once.
+const slotWriteBytes = 256 << 10
+
+func (w *slotWriter) reset(f io.Writer, slices *slicer) {
+	w.f, w.slices, w.buf = f, slices, w.buf[:0]
 }
 
-// readBack holds the files' bytes against the checksums taken while they were written.
+// Write implements io.Writer.
+func (w *slotWriter) Write(p []byte) (int, error) {
+	w.buf = append(w.buf, p...)
+	if len(w.buf) < slotWriteBytes {
+		return len(p), nil
+	}
+	return len(p), w.flush()
+}
+
+func (w *slotWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.slices.await(func() error {
+		_, err := w.f.Write(w.buf)
+		return err
+	})
+	w.buf = w.buf[:0]
+	return err
+}
+
+// readBack holds the chunks' bytes against the checksums taken while they were
+// written, unless the backend has done that.
 func (c *creation) readBack() error {
-	m, err := readManifest(c.store.fs, c.dir)
-	if err != nil {
-		return err
-	}
-	if m.CRC != c.m.CRC {
-		return fmt.Errorf("manifest has checksum %s, not %s", m.CRC, c.m.CRC)
-	}
 	buf := make([]byte, 256<<10)
-	for i := range m.Chunks {
-		if err := c.readBackChunk(&m.Chunks[i], buf); err != nil {
+	for i := range c.m.Chunks {
+		if err := c.readBackChunk(&c.m.Chunks[i], buf); err != nil {
 			return err
 		}
 	}
@@ -410,12 +412,20 @@ func (c *creation) readBack() error {
 }
 
 func (c *creation) readBackChunk(chunk *Chunk, buf []byte) error {
-	path := c.store.fs.PathJoin(c.dir, chunk.Name)
-	f, err := c.store.fs.Open(path)
+	var f io.ReadCloser
+	err := c.slices.await(func() (err error) {
+		f, err = c.draft.Open(chunk.Name)
+		return err
+	})
+	if f != nil {
+		defer f.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("open chunk: %w", err)
 	}
-	defer f.Close()
+	if f == nil {
+		return nil
+	}
 	var crc uint32
 	var size int64
 	for {
@@ -433,7 +443,7 @@ func (c *creation) readBackChunk(chunk *Chunk, buf []byte) error {
 		}
 	}
 	if size != chunk.Size || crcString(crc) != chunk.CRC32C {
-		return &CorruptError{Path: path, Reason: "what was read differs from what was written"}
+		return &CorruptError{Path: path.Join(c.store.dir(c.m.Partition, c.m.Decree), chunk.Name), Reason: "what was read differs from what was written"}
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func TestChains(t *testing.T) {
 					return
 				}
 				changed = false
-				infos, err := store.List(3)
+				infos, err := store.List(ctx, 3)
 				must(t, err)
 				if len(made) > 0 && (len(infos) == 0 || infos[len(infos)-1].Decree != made[len(made)-1].Decree) {
 					t.Fatalf("the newest checkpoint is not listed")
@@ -240,7 +240,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 // observed is the outcome of looking at a store after a crash.
 func checkAfterCrash(t *testing.T, store *Store, src *source, partition uint32, atLeast int) {
 	t.Helper()
-	infos, err := store.List(partition)
+	infos, err := store.List(ctx, partition)
 	must(t, err)
 	if len(infos) < atLeast {
 		t.Fatalf("%d checkpoints, want at least %d", len(infos), atLeast)
@@ -309,7 +309,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			checkAfterCrash(t, after, src, 1, c.atLeast+1)
 			names, err := c.fs.List("data/ckpt/0001")
 			must(t, err)
-			infos, _ := after.List(1)
+			infos, _ := after.List(ctx, 1)
 			if len(names) != len(infos) {
 				t.Fatalf("leftovers among %v", names)
 			}

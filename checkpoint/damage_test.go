@@ -131,12 +131,12 @@ func TestDamagedChunk(t *testing.T) {
 	refused("last bit")
 	must(t, fs.Remove(path))
 	refused("missing")
-	infos, err := store.List(1)
+	infos, err := store.List(ctx, 1)
 	must(t, err)
 	if len(infos) != 1 || infos[0].Err == nil || infos[0].Problem == "" {
 		t.Fatalf("list %+v", infos)
 	}
-	if _, err := store.Latest(1); !errors.Is(err, ErrNotFound) {
+	if _, err := store.Latest(ctx, 1); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("latest: %v", err)
 	}
 }

@@ -17,6 +17,10 @@
 //	ROOT/0003/00000000000000004711/000001.chunk
 //	ROOT/0003/00000000000000004711/000002.chunk
 //	ROOT/0003/tmp-...                               being made or being removed
+//	ROOT/nodes/20300102T030405.006Z.json            a checkpoint of the whole node
+//
+// This is the layout in a folder; [Backend] says what other places must do.
+// Package s3store is one.
 //
 // A chunk is a header, blocks, and an end block. Integers are little-endian.
 //
@@ -67,5 +71,7 @@
 //     the folder that holds the name is synced. Removal is a rename first.
 //   - Restoring gives, key by key, the entries the source had at the decree,
 //     with their versions, expiry, user meta and value bytes.
-//   - The last good checkpoint is never removed, nor one whose child remains.
+//   - The last good checkpoint is never removed, nor one whose child remains or
+//     that a checkpoint of the whole node names.
+//   - A copy makes every call to its backend without its slot.
 package checkpoint

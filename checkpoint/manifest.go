@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 const (
@@ -164,14 +162,4 @@ func (m *Manifest) validate() error {
 		return errors.New("totals differ from the sum of the chunks")
 	}
 	return nil
-}
-
-// readManifest reads the manifest in folder dir.
-func readManifest(fs vfs.FS, dir string) (*Manifest, error) {
-	path := fs.PathJoin(dir, manifestName)
-	b, err := readSmallFile(fs, path)
-	if err != nil {
-		return nil, err
-	}
-	return parseManifest(path, b)
 }

@@ -17,7 +17,7 @@ func nodeOf(t *testing.T, s *Store, partitions uint32, at time.Time) *NodeManife
 	t.Helper()
 	m := &NodeManifest{Partitions: partitions, Created: at, Finished: at}
 	for id := range partitions {
-		newest, err := s.Latest(id)
+		newest, err := s.Latest(ctx, id)
 		must(t, err)
 		m.Parts = append(m.Parts, Part{id, newest.Decree, newest.CRC, newest.Entries, newest.Bytes})
 	}
@@ -69,7 +69,7 @@ func TestNodeManifestAppearsWholeOrNotAtAll(t *testing.T) {
 	for i := range 3 {
 		createAll(t, store, sources)
 		watching = true
-		must(t, store.PutNode(nodeOf(t, store, 2, start.Add(time.Duration(i)*time.Second))))
+		must(t, store.PutNode(ctx, nodeOf(t, store, 2, start.Add(time.Duration(i)*time.Second))))
 		promised++
 		watching = false
 		for _, src := range sources {
@@ -77,14 +77,14 @@ func TestNodeManifestAppearsWholeOrNotAtAll(t *testing.T) {
 		}
 	}
 	watching, promised = true, 1
-	removed, err := store.PruneNodes(Retention{KeepLast: 1}, start.Add(time.Minute))
+	removed, err := store.PruneNodes(ctx, Retention{KeepLast: 1}, start.Add(time.Minute))
 	must(t, err)
 	if len(removed) != 2 || len(crashes) < 20 {
 		t.Fatalf("removed %v, %d crashes", removed, len(crashes))
 	}
 	for _, c := range crashes {
 		after := NewStore(c.fs, "data/ckpt")
-		nodes, err := after.Nodes()
+		nodes, err := after.Nodes(ctx)
 		must(t, err)
 		if len(nodes) < c.atLeast {
 			t.Fatalf("%d node checkpoints, %d were promised", len(nodes), c.atLeast)
@@ -92,10 +92,10 @@ func TestNodeManifestAppearsWholeOrNotAtAll(t *testing.T) {
 		for _, n := range nodes {
 			must(t, n.Err)
 		}
-		must(t, after.CleanNodes())
+		must(t, after.CleanNodes(ctx))
 		createAll(t, after, sources)
-		must(t, after.PutNode(nodeOf(t, after, 2, start.Add(time.Hour))))
-		if _, err := after.Node(""); err != nil {
+		must(t, after.PutNode(ctx, nodeOf(t, after, 2, start.Add(time.Hour))))
+		if _, err := after.Node(ctx, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,8 +108,8 @@ func TestEveryBitOfANodeManifest(t *testing.T) {
 	store := NewStore(mem, "ckpt")
 	createAll(t, store, sources)
 	m := nodeOf(t, store, 2, time.Now())
-	must(t, store.PutNode(m))
-	path := store.nodePath(m.Name)
+	must(t, store.PutNode(ctx, m))
+	path := store.b.Path(nodePath(m.Name))
 	whole := readFile(t, mem, path)
 	check := func(what string, at int, b []byte) {
 		if _, err := parseNodeManifest(path, b); err == nil {
@@ -127,13 +127,13 @@ func TestEveryBitOfANodeManifest(t *testing.T) {
 	b := slices.Clone(whole)
 	b[len(b)/2] ^= 1
 	writeFile(t, mem, path, b)
-	nodes, err := store.Nodes()
+	nodes, err := store.Nodes(ctx)
 	must(t, err)
 	var corrupt *CorruptError
 	if len(nodes) != 1 || !errors.As(nodes[0].Err, &corrupt) || nodes[0].Problem == "" {
 		t.Fatalf("listed as %+v", nodes)
 	}
-	if _, err := store.Node(m.Name); !errors.As(err, &corrupt) {
+	if _, err := store.Node(ctx, m.Name); !errors.As(err, &corrupt) {
 		t.Fatalf("found although damaged: %v", err)
 	}
 }
@@ -147,7 +147,7 @@ func TestNodeCheckpointKeepsItsParts(t *testing.T) {
 	createAll(t, store, sources)
 	start := time.Now().Add(-time.Hour)
 	first := nodeOf(t, store, 2, start)
-	must(t, store.PutNode(first))
+	must(t, store.PutNode(ctx, first))
 	kept := first.Parts[1].Decree
 	for range 3 {
 		sources[1].fill(t, 20, 100)
@@ -161,11 +161,11 @@ func TestNodeCheckpointKeepsItsParts(t *testing.T) {
 	if err := store.Remove(ctx, nil, 1, kept); !errors.Is(err, ErrNeeded) {
 		t.Fatalf("remove a part: %v", err)
 	}
-	must(t, store.PutNode(nodeOf(t, store, 2, start.Add(time.Minute))))
-	if names, err := store.PruneNodes(Retention{KeepLast: 1, KeepFor: 2 * time.Hour}, time.Now()); err != nil || len(names) != 0 {
+	must(t, store.PutNode(ctx, nodeOf(t, store, 2, start.Add(time.Minute))))
+	if names, err := store.PruneNodes(ctx, Retention{KeepLast: 1, KeepFor: 2 * time.Hour}, time.Now()); err != nil || len(names) != 0 {
 		t.Fatalf("young ones removed: %v, %v", names, err)
 	}
-	names, err := store.PruneNodes(Retention{KeepLast: 1}, time.Now())
+	names, err := store.PruneNodes(ctx, Retention{KeepLast: 1}, time.Now())
 	if err != nil || !slices.Equal(names, []string{first.Name}) {
 		t.Fatalf("removed %v, %v", names, err)
 	}
@@ -173,13 +173,13 @@ func TestNodeCheckpointKeepsItsParts(t *testing.T) {
 	if err != nil || !slices.Equal(removed, []uint64{kept}) {
 		t.Fatalf("removed %v, %v", removed, err)
 	}
-	last, err := store.Node("")
+	last, err := store.Node(ctx, "")
 	must(t, err)
 	must(t, mem.RemoveAll(store.dir(1, last.Parts[1].Decree)))
-	if _, err := store.Node(last.Name); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), "partition 1") {
+	if _, err := store.Node(ctx, last.Name); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), "partition 1") {
 		t.Fatalf("without a part: %v", err)
 	}
-	if names, err := store.PruneNodes(Retention{KeepLast: 1}, time.Now()); err != nil || len(names) != 0 {
+	if names, err := store.PruneNodes(ctx, Retention{KeepLast: 1}, time.Now()); err != nil || len(names) != 0 {
 		t.Fatalf("the only one was removed: %v, %v", names, err)
 	}
 }
@@ -199,16 +199,16 @@ func TestPutNodeRefusesWhatIsNotThere(t *testing.T) {
 	} {
 		m := nodeOf(t, store, 2, time.Now())
 		change(m)
-		if err := store.PutNode(m); err == nil {
+		if err := store.PutNode(ctx, m); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if nodes, err := store.Nodes(); err != nil || len(nodes) != 0 {
+	if nodes, err := store.Nodes(ctx); err != nil || len(nodes) != 0 {
 		t.Fatalf("left: %+v, %v", nodes, err)
 	}
 	m := nodeOf(t, store, 2, time.Now())
 	m.Parts[0] = Part{Partition: 0} // nothing applied
-	must(t, store.PutNode(m))
+	must(t, store.PutNode(ctx, m))
 }
 
 // TestNodeRunRetriesAndPins: a failed attempt is made again, only one run goes on at a time, a partition that is not open fails
@@ -252,7 +252,7 @@ func TestNodeRunRetriesAndPins(t *testing.T) {
 	close(release)
 	<-run.Done()
 	must(t, run.Err())
-	got, err := s.Store().Node(run.Manifest().Name)
+	got, err := s.Store().Node(ctx, run.Manifest().Name)
 	must(t, err)
 	if got.Parts[1].Decree != sources[1].applied || s.NodeStatus().Last.Name != got.Name || s.NodeStatus().Running != nil {
 		t.Fatalf("manifest %+v, status %+v", got, s.NodeStatus())

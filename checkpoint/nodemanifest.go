@@ -1,16 +1,15 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"sort"
 	"strings"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 const (
@@ -107,16 +106,12 @@ func parseNodeManifest(path string, b []byte) (*NodeManifest, error) {
 	return m, nil
 }
 
-func (s *Store) nodesDir() string { return s.fs.PathJoin(s.root, nodesDir) }
-
-func (s *Store) nodePath(name string) string {
-	return s.fs.PathJoin(s.nodesDir(), name+nodeFileSuffix)
-}
+func nodePath(name string) string { return path.Join(nodesDir, name+nodeFileSuffix) }
 
 // PutNode makes a checkpoint of the whole node of m, whose Name it chooses. It
 // appears whole or not at all; ErrIncomplete when a part is not usable.
-func (s *Store) PutNode(m *NodeManifest) error {
-	m.FormatVersion = FormatVersion
+func (s *Store) PutNode(ctx context.Context, m *NodeManifest) error {
+	m.FormatVersion, m.Name = FormatVersion, ""
 	slices.SortFunc(m.Parts, func(a, b Part) int { return int(a.Partition) - int(b.Partition) })
 	m.Entries, m.Bytes = 0, 0
 	for _, p := range m.Parts {
@@ -126,7 +121,7 @@ func (s *Store) PutNode(m *NodeManifest) error {
 	if err := m.validate(); err != nil {
 		return fmt.Errorf("make the node's manifest: %w", err)
 	}
-	if err := s.checkParts(m); err != nil {
+	if err := s.checkParts(ctx, m); err != nil {
 		return err
 	}
 	b, crc, err := encodeFramed(m)
@@ -134,58 +129,26 @@ func (s *Store) PutNode(m *NodeManifest) error {
 		return err
 	}
 	m.CRC = crc
-	if err := mkdirSynced(s.fs, s.nodesDir()); err != nil {
+	taken, err := s.b.List(ctx, nodesDir)
+	if err != nil {
 		return err
 	}
-	for at := m.Created.UTC(); ; at = at.Add(time.Millisecond) {
+	for at := m.Created.UTC(); m.Name == "" || slices.Contains(taken, m.Name+nodeFileSuffix); at = at.Add(time.Millisecond) {
 		m.Name = at.Format(nodeNameLayout)
-		if _, err := s.fs.Stat(s.nodePath(m.Name)); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
-			return fmt.Errorf("look for node manifest %s: %w", m.Name, err)
-		}
 	}
-	return s.writeNode(m.Name, b)
-}
-
-// writeNode gives a node's manifest its name when it is durable under another.
-func (s *Store) writeNode(name string, b []byte) (err error) {
-	temp := s.fs.PathJoin(s.nodesDir(), tempPrefix+name+nodeFileSuffix)
-	defer func() {
-		if err != nil {
-			// What cannot be removed now is removed by the next CleanNodes.
-			_ = s.fs.Remove(temp)
-		}
-	}()
-	f, err := s.fs.Create(temp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("make node manifest: %w", err)
+	if err := s.b.Put(ctx, nodePath(m.Name), b); err != nil {
+		return fmt.Errorf("write node manifest %s: %w", m.Name, err)
 	}
-	_, err = f.Write(slices.Clone(b)) // a vfs.File may change what it is given
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write node manifest %s: %w", name, err)
-	}
-	if got, err := readSmallFile(s.fs, temp); err != nil {
-		return fmt.Errorf("read back node manifest: %w", err)
-	} else if !slices.Equal(got, b) {
-		return &CorruptError{Path: temp, Reason: "what was read differs from what was written"}
-	}
-	if err := s.fs.Rename(temp, s.nodePath(name)); err != nil {
-		return fmt.Errorf("give node manifest %s its name: %w", name, err)
-	}
-	return syncDir(s.fs, s.nodesDir())
+	return nil
 }
 
 // checkParts looks whether every part of m is there, with its whole chain.
-func (s *Store) checkParts(m *NodeManifest) error {
+func (s *Store) checkParts(ctx context.Context, m *NodeManifest) error {
 	for _, p := range m.Parts {
 		if p.Decree == 0 {
 			continue
 		}
-		chain, err := s.chain(p.Partition, p.Decree)
+		chain, err := s.chain(ctx, p.Partition, p.Decree)
 		var corrupt *CorruptError
 		switch {
 		case errors.Is(err, ErrNotFound), errors.As(err, &corrupt):
@@ -203,15 +166,15 @@ func (s *Store) checkParts(m *NodeManifest) error {
 
 // Nodes returns the checkpoints of the whole node, oldest first. One that is
 // damaged or lacks a part is listed with the reason.
-func (s *Store) Nodes() ([]NodeInfo, error) {
-	infos, err := s.nodeManifests()
+func (s *Store) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	infos, err := s.nodeManifests(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for i := range infos {
 		info := &infos[i]
 		if info.Err == nil {
-			info.Err = s.checkParts(info.Manifest)
+			info.Err = s.checkParts(ctx, info.Manifest)
 		}
 		if info.Err != nil {
 			info.Problem = info.Err.Error()
@@ -221,8 +184,8 @@ func (s *Store) Nodes() ([]NodeInfo, error) {
 }
 
 // nodeManifests is Nodes without the look at the parts.
-func (s *Store) nodeManifests() ([]NodeInfo, error) {
-	names, err := s.list(s.nodesDir())
+func (s *Store) nodeManifests(ctx context.Context) ([]NodeInfo, error) {
+	names, err := s.b.List(ctx, nodesDir)
 	if err != nil {
 		return nil, err
 	}
@@ -233,8 +196,8 @@ func (s *Store) nodeManifests() ([]NodeInfo, error) {
 		if _, err := time.Parse(nodeNameLayout, name); !ok || err != nil {
 			continue
 		}
-		info := NodeInfo{Name: name, Path: s.nodePath(name)}
-		b, err := readSmallFile(s.fs, info.Path)
+		info := NodeInfo{Name: name, Path: s.b.Path(nodePath(name))}
+		b, err := s.readSmall(ctx, nodePath(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
@@ -251,8 +214,8 @@ func (s *Store) nodeManifests() ([]NodeInfo, error) {
 
 // Node returns the node's checkpoint of that name, or with "" the newest usable
 // one; ErrNotFound when there is none.
-func (s *Store) Node(name string) (*NodeManifest, error) {
-	infos, err := s.Nodes()
+func (s *Store) Node(ctx context.Context, name string) (*NodeManifest, error) {
+	infos, err := s.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -275,20 +238,8 @@ func (s *Store) Node(name string) (*NodeManifest, error) {
 }
 
 // CleanNodes removes what an interrupted PutNode left.
-func (s *Store) CleanNodes() error {
-	names, err := s.list(s.nodesDir())
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, tempPrefix) {
-			continue
-		}
-		if err := s.fs.RemoveAll(s.fs.PathJoin(s.nodesDir(), name)); err != nil {
-			return fmt.Errorf("remove leftover: %w", err)
-		}
-	}
-	return nil
+func (s *Store) CleanNodes(ctx context.Context) error {
+	return s.b.Clean(ctx, nodesDir, func(call func() error) error { return call() })
 }
 
 // ObsoleteNodes returns those of infos (as Nodes returns them) that r lets go,
@@ -324,27 +275,24 @@ func (i *NodeInfo) damaged() bool {
 
 // PruneNodes removes the node's obsolete checkpoints and returns their names.
 // Their parts stay until each partition is pruned.
-func (s *Store) PruneNodes(r Retention, now time.Time) ([]string, error) {
+func (s *Store) PruneNodes(ctx context.Context, r Retention, now time.Time) ([]string, error) {
 	r.EnsureDefaults()
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	if err := s.CleanNodes(); err != nil {
+	if err := s.CleanNodes(ctx); err != nil {
 		return nil, err
 	}
-	infos, err := s.Nodes()
+	infos, err := s.Nodes(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var removed []string
 	for _, info := range r.ObsoleteNodes(infos, now) {
-		if err := s.fs.Remove(info.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.b.Delete(ctx, nodePath(info.Name)); err != nil {
 			return removed, fmt.Errorf("remove node manifest %s: %w", info.Name, err)
 		}
 		removed = append(removed, info.Name)
-	}
-	if len(removed) > 0 {
-		return removed, syncDir(s.fs, s.nodesDir())
 	}
 	return removed, nil
 }
@@ -353,8 +301,8 @@ func (s *Store) PruneNodes(r Retention, now time.Time) ([]string, error) {
 // in gone left out, need. A
 // manifest that cannot be read may need any: that is an error. A damaged one
 // can never be restored and needs none.
-func (s *Store) needed(partition uint32, gone []string) (map[uint64]bool, error) {
-	infos, err := s.nodeManifests()
+func (s *Store) needed(ctx context.Context, partition uint32, gone []string) (map[uint64]bool, error) {
+	infos, err := s.nodeManifests(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -369,21 +317,4 @@ func (s *Store) needed(partition uint32, gone []string) (map[uint64]bool, error)
 		}
 	}
 	return decrees, nil
-}
-
-// readSmallFile reads a manifest's file.
-func readSmallFile(fsys vfs.FS, path string) ([]byte, error) {
-	f, err := fsys.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open manifest: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxManifestBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read manifest %s: %w", path, err)
-	}
-	if len(b) > maxManifestBytes {
-		return nil, &CorruptError{Path: path, Reason: "manifest too large"}
-	}
-	return b, nil
 }

@@ -195,7 +195,7 @@ func (r *NodeRun) wait(ctx context.Context, jobs []*tasks.Job) {
 	}
 	m := r.compose()
 	if len(errs) == 0 && ctx.Err() == nil {
-		if err := r.s.o.Store.PutNode(m); err != nil {
+		if err := r.s.o.Store.PutNode(ctx, m); err != nil {
 			errs = append(errs, err)
 		} else {
 			r.manifest = m

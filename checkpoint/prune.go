@@ -107,7 +107,7 @@ func (p *Pruned) Add(partition uint32, decrees []uint64) {
 
 // Obsolete says what PruneNodes and then Prune of every partition would remove,
 // or with a partition what Prune of that one would. Nothing is changed.
-func (s *Store) Obsolete(partition *uint32, r Retention, now time.Time) (Pruned, error) {
+func (s *Store) Obsolete(ctx context.Context, partition *uint32, r Retention, now time.Time) (Pruned, error) {
 	r.EnsureDefaults()
 	if err := r.Validate(); err != nil {
 		return Pruned{}, err
@@ -118,10 +118,10 @@ func (s *Store) Obsolete(partition *uint32, r Retention, now time.Time) (Pruned,
 		ids = append(ids, *partition)
 	} else {
 		var err error
-		if ids, err = s.Partitions(); err != nil {
+		if ids, err = s.Partitions(ctx); err != nil {
 			return pruned, err
 		}
-		nodes, err := s.Nodes()
+		nodes, err := s.Nodes(ctx)
 		if err != nil {
 			return pruned, err
 		}
@@ -130,7 +130,7 @@ func (s *Store) Obsolete(partition *uint32, r Retention, now time.Time) (Pruned,
 		}
 	}
 	for _, id := range ids {
-		infos, err := s.obsolete(id, r, now, nil, pruned.Nodes)
+		infos, err := s.obsolete(ctx, id, r, now, nil, pruned.Nodes)
 		if err != nil {
 			return pruned, err
 		}
@@ -151,8 +151,12 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	if err := s.Clean(ctx, turn, partition); err != nil {
 		return nil, err
 	}
-	obsolete, err := s.obsolete(partition, r, now, keep, nil)
-	if err != nil {
+	slices := newSlicer(ctx, turn, time.Millisecond)
+	var obsolete []Info
+	if err := slices.await(func() (err error) {
+		obsolete, err = s.obsolete(ctx, partition, r, now, keep, nil)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	var removed []uint64
@@ -167,12 +171,12 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 }
 
 // obsolete returns what Prune removes once the node's checkpoints in gone are gone.
-func (s *Store) obsolete(partition uint32, r Retention, now time.Time, keep []uint64, gone []string) ([]Info, error) {
-	infos, err := s.List(partition)
+func (s *Store) obsolete(ctx context.Context, partition uint32, r Retention, now time.Time, keep []uint64, gone []string) ([]Info, error) {
+	infos, err := s.List(ctx, partition)
 	if err != nil {
 		return nil, err
 	}
-	needed, err := s.needed(partition, gone)
+	needed, err := s.needed(ctx, partition, gone)
 	if err != nil {
 		return nil, err
 	}
@@ -186,11 +190,11 @@ func (s *Store) obsolete(partition uint32, r Retention, now time.Time, keep []ui
 // one, ErrNeeded for one that another builds on or that a checkpoint of the
 // whole node needs. turn may be nil.
 func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree uint64) error {
-	infos, err := s.List(partition)
+	infos, err := s.List(ctx, partition)
 	if err != nil {
 		return err
 	}
-	needed, err := s.needed(partition, nil)
+	needed, err := s.needed(ctx, partition, nil)
 	if err != nil {
 		return err
 	}
@@ -224,17 +228,5 @@ func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree 
 
 // remove takes the name away first, durably, and then the files one by one.
 func (s *Store) remove(ctx context.Context, turn Turn, info Info) error {
-	home := s.partitionDir(info.Partition)
-	gone := s.fs.PathJoin(home, tempPrefix+"removed-"+decreeName(info.Decree))
-	slices := newSlicer(ctx, turn, time.Millisecond)
-	err := slices.await(func() error {
-		if err := s.fs.Rename(info.Path, gone); err != nil {
-			return err
-		}
-		return syncDir(s.fs, home)
-	})
-	if err != nil {
-		return fmt.Errorf("take away the name of checkpoint %s: %w", info.Path, err)
-	}
-	return s.removeFiles(slices, gone)
+	return s.b.Remove(ctx, place(info.Partition, info.Decree), newSlicer(ctx, turn, time.Millisecond).await)
 }

@@ -91,12 +91,12 @@ func TestRemove(t *testing.T) {
 	if err := store.Remove(ctx, nil, 1, made[2]); !errors.Is(err, ErrLastGood) {
 		t.Fatalf("last: %v", err)
 	}
-	infos, err := store.List(1)
+	infos, err := store.List(ctx, 1)
 	must(t, err)
 	if len(infos) != 1 || infos[0].Decree != made[2] {
 		t.Fatalf("left: %+v", infos)
 	}
-	if ids, err := store.Partitions(); err != nil || !slices.Equal(ids, []uint32{1}) {
+	if ids, err := store.Partitions(ctx); err != nil || !slices.Equal(ids, []uint32{1}) {
 		t.Fatalf("partitions %v, %v", ids, err)
 	}
 }

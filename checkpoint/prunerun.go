@@ -65,20 +65,21 @@ func (s *Service) Prune(partition *uint32, r Retention) (*PruneRun, error) {
 		return nil, ErrStopped
 	}
 	s.pending.Add(1)
+	ctx := s.ctx
 	s.mu.Unlock()
 	run := &PruneRun{done: make(chan struct{})}
 	go func() {
 		defer s.pending.Done()
 		defer close(run.done)
-		run.err = s.runPrune(run, parts, r, partition == nil)
+		run.err = s.runPrune(ctx, run, parts, r, partition == nil)
 	}()
 	return run, nil
 }
 
-func (s *Service) runPrune(run *PruneRun, parts []*partitionState, r Retention, nodes bool) error {
+func (s *Service) runPrune(ctx context.Context, run *PruneRun, parts []*partitionState, r Retention, nodes bool) error {
 	var errs []error
 	if nodes {
-		names, err := s.o.Store.PruneNodes(r, s.o.Create.Now())
+		names, err := s.o.Store.PruneNodes(ctx, r, s.o.Create.Now())
 		run.mu.Lock()
 		run.pruned.Nodes = names
 		run.mu.Unlock()

@@ -32,7 +32,7 @@ type layer struct {
 // Open returns a Reader of the checkpoint and its ancestors. turn may be nil.
 // The caller must Close it.
 func (s *Store) Open(ctx context.Context, turn Turn, partition uint32, decree uint64) (*Reader, error) {
-	chain, err := s.chain(partition, decree)
+	chain, err := s.chain(ctx, partition, decree)
 	if err != nil {
 		return nil, err
 	}

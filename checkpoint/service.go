@@ -21,6 +21,10 @@ var ErrUnknownPartition = errors.New("the partition does not exist or is not ope
 // ErrStopped is returned by a service that is not running.
 var ErrStopped = errors.New("checkpoint service is not running")
 
+// ErrOtherCluster is returned for a store with another cluster's checkpoints,
+// which this one's would be mixed up with.
+var ErrOtherCluster = errors.New("the store is another cluster's; give this one a folder or prefix of its own")
+
 // Runner runs tasks on the long pool; *tasks.Runner satisfies it.
 type Runner interface {
 	Submit(ctx context.Context, code tasks.Code, key string, f threadpool.Func) (*tasks.Job, error)
@@ -133,8 +137,10 @@ func (s *Service) Start(ctx context.Context) error {
 		if err := s.o.Store.Clean(ctx, nil, p.src.ID()); err != nil {
 			return fmt.Errorf("clean the checkpoints of partition %d: %w", p.src.ID(), err)
 		}
-		last, err := s.o.Store.Latest(p.src.ID())
+		last, err := s.o.Store.Latest(ctx, p.src.ID())
 		switch {
+		case err == nil && last.ClusterID != 0 && s.o.Create.ClusterID != 0 && last.ClusterID != s.o.Create.ClusterID:
+			return fmt.Errorf("%w: %s holds those of cluster %d, this is cluster %d", ErrOtherCluster, s.o.Store.Root(), last.ClusterID, s.o.Create.ClusterID)
 		case err == nil:
 			s.mu.Lock()
 			p.state.Last = summary(last)
@@ -143,10 +149,10 @@ func (s *Service) Start(ctx context.Context) error {
 			return fmt.Errorf("look at the checkpoints of partition %d: %w", p.src.ID(), err)
 		}
 	}
-	if err := s.o.Store.CleanNodes(); err != nil {
+	if err := s.o.Store.CleanNodes(ctx); err != nil {
 		return fmt.Errorf("clean the checkpoints of the node: %w", err)
 	}
-	newest, err := s.o.Store.Node("")
+	newest, err := s.o.Store.Node(ctx, "")
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("look at the checkpoints of the node: %w", err)
 	}

@@ -78,7 +78,7 @@ func TestService(t *testing.T) {
 	must(t, s.Stop(ctx))
 	must(t, s.Stop(ctx))
 	for id := range uint32(5) {
-		infos, err := s.Store().List(id)
+		infos, err := s.Store().List(ctx, id)
 		must(t, err)
 		// Stopping may cut the pruning after the triggered run short.
 		if len(infos) != 2 && (id != 2 || len(infos) > 3) {
@@ -129,7 +129,7 @@ func TestOneFailureDoesNotStopOthers(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Partition != 1 || run.Manifest() != nil {
 		t.Fatalf("the error does not name the partition: %v", err)
 	}
-	if nodes, err := s.Store().Nodes(); err != nil || len(nodes) != 0 {
+	if nodes, err := s.Store().Nodes(ctx); err != nil || len(nodes) != 0 {
 		t.Fatalf("a node's checkpoint without partition 1: %+v, %v", nodes, err)
 	}
 	if st := s.NodeStatus(); st.Failures != 1 || st.LastError == "" || st.Last != nil || st.Running != nil {
@@ -177,7 +177,7 @@ func TestStopCancelsRunning(t *testing.T) {
 		t.Fatal("the cancelled job succeeded")
 	}
 	s.pending.Wait()
-	if infos, _ := s.Store().List(1); len(infos) != 0 {
+	if infos, _ := s.Store().List(ctx, 1); len(infos) != 0 {
 		t.Fatalf("listed after cancellation: %+v", infos)
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"path"
 	"sort"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,12 +26,11 @@ var (
 
 const tempPrefix = "tmp-"
 
-// Store is a folder of checkpoints. Its methods may be called concurrently for
+// Store is a place with checkpoints. Its methods may be called concurrently for
 // different partitions; for one partition, at most one of Create, Remove, Prune
 // and Clean may run at a time (Service sees to it).
 type Store struct {
-	fs   vfs.FS
-	root string
+	b Backend
 }
 
 // NewStore returns the store in folder root, which need not exist yet. A nil
@@ -39,11 +39,14 @@ func NewStore(fs vfs.FS, root string) *Store {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	return &Store{fs: fs, root: root}
+	return NewStoreAt(&folder{fs, root})
 }
 
-// Root is the store's folder.
-func (s *Store) Root() string { return s.root }
+// NewStoreAt returns the store that b keeps.
+func NewStoreAt(b Backend) *Store { return &Store{b} }
+
+// Root says where the store is, without secrets.
+func (s *Store) Root() string { return s.b.Path("") }
 
 // Info is one checkpoint as List found it.
 type Info struct {
@@ -64,19 +67,24 @@ func (i *Info) damaged() bool {
 	return errors.As(i.Err, &corrupt) || errors.Is(i.Err, fs.ErrNotExist)
 }
 
-func (s *Store) partitionDir(partition uint32) string {
-	return s.fs.PathJoin(s.root, fmt.Sprintf("%04d", partition))
-}
+// home is the path of a partition's folder.
+func home(partition uint32) string { return fmt.Sprintf("%04d", partition) }
 
 func decreeName(decree uint64) string { return fmt.Sprintf("%020d", decree) }
 
+// place is the path of a checkpoint's folder.
+func place(partition uint32, decree uint64) string {
+	return path.Join(home(partition), decreeName(decree))
+}
+
+// dir shows a checkpoint's place to people.
 func (s *Store) dir(partition uint32, decree uint64) string {
-	return s.fs.PathJoin(s.partitionDir(partition), decreeName(decree))
+	return s.b.Path(place(partition, decree))
 }
 
 // Partitions returns the partitions that have a folder in the store, ascending.
-func (s *Store) Partitions() ([]uint32, error) {
-	names, err := s.list(s.root)
+func (s *Store) Partitions(ctx context.Context) ([]uint32, error) {
+	names, err := s.b.List(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +103,8 @@ func (s *Store) Partitions() ([]uint32, error) {
 // is listed with the reason; one being made or removed is not listed. A chunk
 // that is missing or has another size than the manifest says counts as damage;
 // only Verify reads the chunks.
-func (s *Store) List(partition uint32) ([]Info, error) {
-	names, err := s.list(s.partitionDir(partition))
+func (s *Store) List(ctx context.Context, partition uint32) ([]Info, error) {
+	names, err := s.b.List(ctx, home(partition))
 	if err != nil {
 		return nil, err
 	}
@@ -106,15 +114,17 @@ func (s *Store) List(partition uint32) ([]Info, error) {
 		if err != nil || name != decreeName(decree) {
 			continue
 		}
-		infos = append(infos, s.info(partition, decree))
+		if info := s.info(ctx, partition, decree); !errors.Is(info.Err, ErrNotFound) {
+			infos = append(infos, info)
+		}
 	}
 	sort.Slice(infos, func(i, j int) bool { return infos[i].Decree < infos[j].Decree })
 	return infos, nil
 }
 
-func (s *Store) info(partition uint32, decree uint64) Info {
+func (s *Store) info(ctx context.Context, partition uint32, decree uint64) Info {
 	info := Info{Partition: partition, Decree: decree, Path: s.dir(partition, decree)}
-	info.Manifest, info.Err = s.load(partition, decree)
+	info.Manifest, info.Err = s.load(ctx, partition, decree)
 	if info.Err != nil {
 		info.Problem = info.Err.Error()
 	}
@@ -123,47 +133,72 @@ func (s *Store) info(partition uint32, decree uint64) Info {
 
 // load reads a checkpoint's manifest and holds it against its place and the
 // sizes of its chunks.
-func (s *Store) load(partition uint32, decree uint64) (*Manifest, error) {
+func (s *Store) load(ctx context.Context, partition uint32, decree uint64) (*Manifest, error) {
 	dir := s.dir(partition, decree)
-	if _, err := s.fs.Stat(dir); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("partition %d, decree %d: %w", partition, decree, ErrNotFound)
-		}
+	sizes, err := s.b.Sizes(ctx, place(partition, decree))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("partition %d, decree %d: %w", partition, decree, ErrNotFound)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("look at checkpoint: %w", err)
 	}
-	m, err := readManifest(s.fs, dir)
+	m, err := s.readManifest(ctx, partition, decree)
 	if err != nil {
 		return nil, err
+	}
+	for i := range m.Chunks {
+		chunk := &m.Chunks[i]
+		path := s.b.Path(path.Join(place(partition, decree), chunk.Name))
+		switch size, ok := sizes[chunk.Name]; {
+		case !ok:
+			return nil, &CorruptError{Path: path, Reason: "chunk is missing"}
+		case size != chunk.Size:
+			return nil, &CorruptError{Path: path, Offset: min(size, chunk.Size),
+				Reason: fmt.Sprintf("chunk has %d bytes, the manifest says %d", size, chunk.Size)}
+		}
 	}
 	if m.Partition != partition || m.Decree != decree {
 		return nil, &CorruptError{Path: dir, Reason: fmt.Sprintf(
 			"the manifest describes partition %d at decree %d", m.Partition, m.Decree)}
 	}
-	for i := range m.Chunks {
-		path := s.fs.PathJoin(dir, m.Chunks[i].Name)
-		st, err := s.fs.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &CorruptError{Path: path, Reason: "chunk is missing"}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look at chunk: %w", err)
-		}
-		if st.Size() != m.Chunks[i].Size {
-			return nil, &CorruptError{Path: path, Offset: min(st.Size(), m.Chunks[i].Size),
-				Reason: fmt.Sprintf("chunk has %d bytes, the manifest says %d", st.Size(), m.Chunks[i].Size)}
-		}
-	}
 	return m, nil
 }
 
+// readManifest reads a checkpoint's manifest.
+func (s *Store) readManifest(ctx context.Context, partition uint32, decree uint64) (*Manifest, error) {
+	file := path.Join(place(partition, decree), manifestName)
+	b, err := s.readSmall(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	return parseManifest(s.b.Path(file), b)
+}
+
+// readSmall reads a manifest's file.
+func (s *Store) readSmall(ctx context.Context, path string) ([]byte, error) {
+	f, err := s.b.Open(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("open manifest: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxManifestBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w", s.b.Path(path), err)
+	}
+	if len(b) > maxManifestBytes {
+		return nil, &CorruptError{Path: s.b.Path(path), Reason: "manifest too large"}
+	}
+	return b, nil
+}
+
 // Latest returns the newest usable checkpoint whose whole chain is usable.
-func (s *Store) Latest(partition uint32) (*Manifest, error) {
-	infos, err := s.List(partition)
+func (s *Store) Latest(ctx context.Context, partition uint32) (*Manifest, error) {
+	infos, err := s.List(ctx, partition)
 	if err != nil {
 		return nil, err
 	}
 	for i := len(infos) - 1; i >= 0; i-- {
-		if chain, err := s.chain(partition, infos[i].Decree); err == nil {
+		if chain, err := s.chain(ctx, partition, infos[i].Decree); err == nil {
 			return chain[len(chain)-1], nil
 		}
 	}
@@ -171,14 +206,14 @@ func (s *Store) Latest(partition uint32) (*Manifest, error) {
 }
 
 // chain returns the checkpoint and its ancestors, the full one first.
-func (s *Store) chain(partition uint32, decree uint64) ([]*Manifest, error) {
-	m, err := s.load(partition, decree)
+func (s *Store) chain(ctx context.Context, partition uint32, decree uint64) ([]*Manifest, error) {
+	m, err := s.load(ctx, partition, decree)
 	if err != nil {
 		return nil, err
 	}
 	chain := []*Manifest{m}
 	for !m.Full() {
-		parent, err := s.load(partition, m.Parent)
+		parent, err := s.load(ctx, partition, m.Parent)
 		if err != nil {
 			return nil, fmt.Errorf("parent of the checkpoint at decree %d: %w", m.Decree, err)
 		}
@@ -195,52 +230,7 @@ func (s *Store) chain(partition uint32, decree uint64) ([]*Manifest, error) {
 // Clean removes what an interrupted Create or Remove of the partition left.
 // turn may be nil.
 func (s *Store) Clean(ctx context.Context, turn Turn, partition uint32) error {
-	dir := s.partitionDir(partition)
-	names, err := s.list(dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, tempPrefix) {
-			continue
-		}
-		if err := s.removeFiles(newSlicer(ctx, turn, time.Millisecond), s.fs.PathJoin(dir, name)); err != nil {
-			return fmt.Errorf("remove leftover: %w", err)
-		}
-	}
-	return nil
-}
-
-// removeFiles removes a folder of files, one file per slice.
-func (s *Store) removeFiles(slices *slicer, dir string) error {
-	names, err := s.list(dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := slices.yield(); err != nil {
-			return err
-		}
-		if err := s.fs.RemoveAll(s.fs.PathJoin(dir, name)); err != nil {
-			return fmt.Errorf("remove file of %s: %w", dir, err)
-		}
-	}
-	if err := s.fs.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove folder %s: %w", dir, err)
-	}
-	return nil
-}
-
-// list returns the names in dir; none when dir does not exist.
-func (s *Store) list(dir string) ([]string, error) {
-	names, err := s.fs.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
-	}
-	return names, nil
+	return s.b.Clean(ctx, home(partition), newSlicer(ctx, turn, time.Millisecond).await)
 }
 
 // syncDir makes the names in dir durable.

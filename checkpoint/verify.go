@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -27,7 +28,7 @@ func (v *Verification) Err() error { return errors.Join(v.Bad...) }
 // when there is no readable manifest, or on cancellation; damage to chunks is
 // in the Verification. turn may be nil.
 func (s *Store) Verify(ctx context.Context, turn Turn, partition uint32, decree uint64) (*Verification, error) {
-	m, err := s.manifest(partition, decree)
+	m, err := s.manifest(ctx, partition, decree)
 	if err != nil {
 		return nil, err
 	}
@@ -61,16 +62,16 @@ func (s *Store) Verify(ctx context.Context, turn Turn, partition uint32, decree 
 }
 
 // manifest is load without the look at the chunks, which Verify reports one by one.
-func (s *Store) manifest(partition uint32, decree uint64) (*Manifest, error) {
-	m, err := readManifest(s.fs, s.dir(partition, decree))
+func (s *Store) manifest(ctx context.Context, partition uint32, decree uint64) (*Manifest, error) {
+	m, err := s.readManifest(ctx, partition, decree)
 	if err != nil {
-		if _, lerr := s.load(partition, decree); errors.Is(lerr, ErrNotFound) {
+		if _, lerr := s.load(ctx, partition, decree); errors.Is(lerr, ErrNotFound) {
 			return nil, lerr
 		}
 		return nil, err
 	}
 	if m.Partition != partition || m.Decree != decree {
-		_, err := s.load(partition, decree)
+		_, err := s.load(ctx, partition, decree)
 		return nil, err
 	}
 	return m, nil
@@ -96,12 +97,12 @@ type chunkSource struct {
 func (c *chunkSource) chunk() *Chunk { return &c.m.Chunks[c.index] }
 
 func (c *chunkSource) path() string {
-	return c.store.fs.PathJoin(c.store.dir(c.m.Partition, c.m.Decree), c.chunk().Name)
+	return c.store.b.Path(path.Join(place(c.m.Partition, c.m.Decree), c.chunk().Name))
 }
 
 // open opens the file and reads its header.
 func (c *chunkSource) open() error {
-	f, err := c.store.fs.Open(c.path())
+	f, err := c.store.b.Open(c.slices.ctx, path.Join(place(c.m.Partition, c.m.Decree), c.chunk().Name))
 	if err != nil {
 		return fmt.Errorf("open chunk: %w", err)
 	}

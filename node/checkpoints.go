@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"replicanode/checkpoint"
+	"replicanode/checkpoint/s3store"
 	"replicanode/server/admin"
 )
 
@@ -55,9 +56,57 @@ func CheckpointStore(dataDir string) (*checkpoint.Store, error) {
 	return checkpoint.NewStore(nil, filepath.Join(dataDir, checkpointsDir)), nil
 }
 
+// OpenCheckpointStore is the store at a location as Options.CheckpointStore says it, or with "" that of a data folder. closeStore ends
+// what it holds.
+func OpenCheckpointStore(dataDir, location string) (store *checkpoint.Store, closeStore func() error, err error) {
+	none := func() error { return nil }
+	switch {
+	case location == "":
+		store, err = CheckpointStore(dataDir)
+		return store, none, err
+	case !strings.HasPrefix(location, s3store.Scheme):
+		return checkpoint.NewStore(nil, location), none, nil
+	}
+	if err := validateStore(location); err != nil {
+		return nil, none, err
+	}
+	l, err := s3store.Parse(location)
+	if err != nil {
+		return nil, none, err
+	}
+	b, err := s3store.Open(l)
+	if err != nil {
+		return nil, none, fmt.Errorf("open the checkpoint store: %w", err)
+	}
+	return checkpoint.NewStoreAt(b), b.Close, nil
+}
+
+// validateStore reads a location of checkpoints. What may hold a secret is not repeated.
+func validateStore(location string) error {
+	shown, rest, remote := strings.Cut(location, "://")
+	if !remote {
+		return nil
+	}
+	if _, err := s3store.Parse(location); err != nil {
+		bucket, _, _ := strings.Cut(rest, "/")
+		if strings.Contains(bucket, "@") || strings.Contains(bucket, "?") {
+			bucket = "…"
+		}
+		return &FlagError{Flag: "checkpoint-store", Value: shown + "://" + bucket, Reason: err.Error()}
+	}
+	return nil
+}
+
+func notNegative(flag string, d time.Duration) error {
+	if d < 0 {
+		return &FlagError{Flag: flag, Value: d.String(), Reason: "must not be negative"}
+	}
+	return nil
+}
+
 // ListCheckpoints lists the checkpoints in a store, of one partition or (nil) of all. A partition without any is an error.
-func ListCheckpoints(store *checkpoint.Store, partition *uint32) ([]checkpoint.Info, error) {
-	ids, err := store.Partitions()
+func ListCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32) ([]checkpoint.Info, error) {
+	ids, err := store.Partitions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +118,7 @@ func ListCheckpoints(store *checkpoint.Store, partition *uint32) ([]checkpoint.I
 	}
 	infos := []checkpoint.Info{}
 	for _, id := range ids {
-		list, err := store.List(id)
+		list, err := store.List(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("list checkpoints of partition %d: %w", id, err)
 		}
@@ -124,7 +173,7 @@ func verifyOne(ctx context.Context, store *checkpoint.Store, v *CheckpointVerifi
 // Nothing else may write to the store meanwhile.
 func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
 	var pruned checkpoint.Pruned
-	ids, err := store.Partitions()
+	ids, err := store.Partitions(ctx)
 	if err != nil {
 		return pruned, err
 	}
@@ -133,7 +182,7 @@ func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *u
 			return pruned, noCheckpoints(store, *partition, ids)
 		}
 		ids = []uint32{*partition}
-	} else if pruned.Nodes, err = store.PruneNodes(r, time.Now()); err != nil {
+	} else if pruned.Nodes, err = store.PruneNodes(ctx, r, time.Now()); err != nil {
 		return pruned, err
 	}
 	for _, id := range ids {
@@ -147,11 +196,12 @@ func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *u
 }
 
 // PruneStopped is PruneCheckpoints on the data folder of a stopped node, which it locks meanwhile.
-func PruneStopped(ctx context.Context, dataDir string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
-	store, err := CheckpointStore(dataDir)
+func PruneStopped(ctx context.Context, dataDir, location string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
+	store, closeStore, err := OpenCheckpointStore(dataDir, location)
 	if err != nil {
 		return checkpoint.Pruned{}, err
 	}
+	defer func() { err = errors.Join(err, closeStore()) }()
 	folder, err := OpenFolder(dataDir, Identity{})
 	if err != nil {
 		return checkpoint.Pruned{}, err
@@ -209,14 +259,19 @@ func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
 }
 
 func (n *Node) checkpointRetention() checkpoint.Retention {
-	return checkpoint.Retention{KeepLast: n.opts.CheckpointKeep}
+	return checkpoint.Retention{KeepLast: n.opts.CheckpointKeep, KeepFor: n.opts.CheckpointKeepFor}
 }
 
 // startCheckpoints starts the checkpoint service over the partitions that opened.
 func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error {
 	id := n.folder.Identity
+	store, closeStore, err := OpenCheckpointStore(n.opts.DataDir, n.opts.CheckpointStore)
+	if err != nil {
+		return err
+	}
+	n.onClose("checkpoint store", closeStore)
 	o := checkpoint.ServiceOptions{
-		Store:     checkpoint.NewStore(nil, filepath.Join(n.opts.DataDir, checkpointsDir)),
+		Store:     store,
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
@@ -226,7 +281,6 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error 
 	for _, p := range n.openPartitions() {
 		o.Sources = append(o.Sources, checkpoint.FromReplica(p))
 	}
-	var err error
 	if n.checkpoints, err = checkpoint.NewService(o); err != nil {
 		return fmt.Errorf("make the checkpoint service: %w", err)
 	}

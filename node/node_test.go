@@ -172,7 +172,7 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	infos, err := ListCheckpoints(store, nil)
+	infos, err := ListCheckpoints(t.Context(), store, nil)
 	if err != nil || len(infos) != 2 {
 		t.Fatalf("list: %+v, %v", infos, err)
 	}

@@ -90,6 +90,11 @@ type Options struct {
 
 	// CheckpointPeriod is the time between checkpoints of a partition; negative turns periodic ones off. Default 1 h.
 	CheckpointPeriod time.Duration
+	// CheckpointStore is where checkpoints are kept: a folder, or s3://bucket/prefix?endpoint=URL as package s3store reads it. Default
+	// checkpoints in the data folder.
+	CheckpointStore string
+	// CheckpointKeepFor keeps younger checkpoints whatever their number. Default 0: the number decides alone.
+	CheckpointKeepFor time.Duration
 	// CheckpointKeep is how many checkpoints of a partition are kept. Default 2.
 	CheckpointKeep int
 	// CheckpointParallel bounds the checkpoints made at once. Default 8.
@@ -178,6 +183,8 @@ func (o *Options) Validate() error {
 		inRange("dup-batch-bytes", o.DupBatchBytes, 4<<10, 16<<20),
 		inRange("dup-window-bytes", o.DupWindowBytes, o.DupBatchBytes, 1<<30),
 		inRange("dup-tail-bytes", o.DupTailBytes, -1, 1<<32),
+		validateStore(o.CheckpointStore),
+		notNegative("checkpoint-keep-for", o.CheckpointKeepFor),
 		inRange("checkpoint-keep", int64(o.CheckpointKeep), 1, 10_000),
 		inRange("checkpoint-parallel", int64(o.CheckpointParallel), 1, 1024),
 		inRange("checkpoint-parallel-min", int64(o.CheckpointParallelMin), 1, int64(o.CheckpointParallel)),

@@ -47,10 +47,14 @@ func RestoreCheckpoints(ctx context.Context, o RestoreOptions) (states []checkpo
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
 	}
-	if err := outside(o.To, o.Source, o.Store.Root()); err != nil {
+	sources := []string{o.Source}
+	if !strings.Contains(o.Store.Root(), "://") {
+		sources = append(sources, o.Store.Root())
+	}
+	if err := outside(o.To, sources...); err != nil {
 		return nil, err
 	}
-	id, targets, err := restoreTargets(&o)
+	id, targets, err := restoreTargets(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +132,7 @@ type target struct {
 }
 
 // restoreTargets chooses the checkpoints. The identity is that of the source, as far as it is known.
-func restoreTargets(o *RestoreOptions) (Identity, []target, error) {
+func restoreTargets(ctx context.Context, o *RestoreOptions) (Identity, []target, error) {
 	id := Identity{NodeID: 1}
 	if o.Source != "" {
 		var err error
@@ -137,9 +141,9 @@ func restoreTargets(o *RestoreOptions) (Identity, []target, error) {
 		}
 	}
 	if o.Node != "" {
-		return nodeTargets(o, id)
+		return nodeTargets(ctx, o, id)
 	}
-	have, err := o.Store.Partitions()
+	have, err := o.Store.Partitions(ctx)
 	if err != nil {
 		return id, nil, err
 	}
@@ -154,7 +158,7 @@ func restoreTargets(o *RestoreOptions) (Identity, []target, error) {
 	}
 	var targets []target
 	for _, p := range have {
-		newest, err := o.Store.Latest(p)
+		newest, err := o.Store.Latest(ctx, p)
 		if errors.Is(err, checkpoint.ErrNotFound) && o.Partition == nil {
 			continue // named below
 		}
@@ -193,12 +197,12 @@ func missingTargets(targets []target, partitions uint32) error {
 }
 
 // nodeTargets are the parts of a checkpoint of the whole node.
-func nodeTargets(o *RestoreOptions, id Identity) (Identity, []target, error) {
+func nodeTargets(ctx context.Context, o *RestoreOptions, id Identity) (Identity, []target, error) {
 	name := o.Node
 	if name == "latest" {
 		name = ""
 	}
-	m, err := o.Store.Node(name)
+	m, err := o.Store.Node(ctx, name)
 	if err != nil {
 		return id, nil, err
 	}

@@ -256,7 +256,7 @@ func TestRestoredFolderHasItsOwnIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	infos, err := ListCheckpoints(store, nil)
+	infos, err := ListCheckpoints(t.Context(), store, nil)
 	if err != nil || len(infos) != 1 {
 		t.Fatal(infos, err)
 	}

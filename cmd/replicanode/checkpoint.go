@@ -25,6 +25,7 @@ func checkpointCommand() *cli.Command {
 					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.",
 				Flags: remoteFlags(
 					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					storeFlag(),
 					partitionFlag("make one of the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
 					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint"},
@@ -34,21 +35,21 @@ func checkpointCommand() *cli.Command {
 			{
 				Name:  "list",
 				Usage: "list the checkpoints in a data folder, of a running or a stopped node",
-				Flags: []cli.Flag{dataDirFlag(), partitionFlag("only the partition with this `NUMBER`"),
+				Flags: []cli.Flag{dataDirFlag(), storeFlag(), partitionFlag("only the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "nodes", Usage: "list the checkpoints of the whole node"}, jsonFlag()},
 				Action: checkpointList,
 			},
 			{
 				Name:   "verify",
 				Usage:  "read every byte of the checkpoints in a data folder and name what is damaged",
-				Flags:  []cli.Flag{dataDirFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
+				Flags:  []cli.Flag{dataDirFlag(), storeFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
 				Action: checkpointVerify,
 			},
 			{
 				Name:  "restore",
 				Usage: "make a new data folder, a cluster of its own, from checkpoints of another; it can be run at once",
 				Flags: []cli.Flag{
-					dataDirFlag(),
+					dataDirFlag(), storeFlag(),
 					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty, and outside of --data-dir", Required: true},
 					partitionFlag("only the partition with this `NUMBER`; the others start empty"),
 					&cli.StringFlag{Name: "node", DefaultText: "newest of each partition", Usage: "the checkpoint of the whole node with this `NAME`, or latest"},
@@ -65,6 +66,7 @@ func checkpointCommand() *cli.Command {
 					"builds on, and what a checkpoint of the whole node names.",
 				Flags: remoteFlags(
 					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					storeFlag(),
 					partitionFlag("only the partition with this `NUMBER`"),
 					&cli.IntFlag{Name: "keep", DefaultText: "the node's --checkpoint-keep", Usage: "how many of the newest stay, at least 1"},
 					&cli.DurationFlag{Name: "keep-for", Usage: "younger ones stay, too"},
@@ -78,6 +80,10 @@ func checkpointCommand() *cli.Command {
 
 func dataDirFlag() cli.Flag {
 	return &cli.StringFlag{Name: "data-dir", Value: node.DefaultOptions().DataDir, Usage: "data `FOLDER`"}
+}
+
+func storeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "the node's --checkpoint-store, a `PLACE`; a running node knows its own", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}}
 }
 
 func partitionFlag(usage string) cli.Flag { return &cli.UintFlag{Name: "partition", Usage: usage} }
@@ -140,7 +146,7 @@ func checkpointCreate(c *cli.Context) error {
 		}
 		return showCreated(c, bar, request, a, err)
 	}, func() error {
-		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDir: c.String("data-dir")}, request.Partition, request.Full, bar.show)
+		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDir: c.String("data-dir"), CheckpointStore: c.String("checkpoint-store")}, request.Partition, request.Full, bar.show)
 		if a.Partitions == nil {
 			return err
 		}
@@ -217,30 +223,34 @@ func partitionCheckpointRows(a node.CheckpointsAnswer) [][]string {
 	return rows
 }
 
-// openStore opens the store that the flags name.
-func openStore(c *cli.Context) (*checkpoint.Store, error) {
+// withStore calls f with the store that the flags name.
+func withStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
 	if err := noArguments(c); err != nil {
-		return nil, err
+		return err
 	}
-	return node.CheckpointStore(c.String("data-dir"))
-}
-
-func checkpointList(c *cli.Context) error {
-	store, err := openStore(c)
+	store, closeStore, err := node.OpenCheckpointStore(c.String("data-dir"), c.String("checkpoint-store"))
 	if err != nil {
 		return err
 	}
+	return errors.Join(f(store), closeStore())
+}
+
+func checkpointList(c *cli.Context) error {
+	return withStore(c, func(store *checkpoint.Store) error { return listFrom(c, store) })
+}
+
+func listFrom(c *cli.Context, store *checkpoint.Store) error {
 	if c.Bool("nodes") {
 		if c.IsSet("partition") {
 			return usagef("say either --partition NUMBER or --nodes")
 		}
-		infos, err := store.Nodes()
+		infos, err := store.Nodes(c.Context)
 		if err != nil {
 			return err
 		}
 		return show(c, infos, "NAME CREATED PARTITIONS ENTRIES BYTES PROBLEM", nodeCheckpointRows)
 	}
-	infos, err := node.ListCheckpoints(store, onePartition(c))
+	infos, err := node.ListCheckpoints(c.Context, store, onePartition(c))
 	if err != nil {
 		return err
 	}
@@ -276,11 +286,11 @@ func checkpointRows(infos []checkpoint.Info) [][]string {
 }
 
 func checkpointVerify(c *cli.Context) error {
-	store, err := openStore(c)
-	if err != nil {
-		return err
-	}
-	infos, err := node.ListCheckpoints(store, onePartition(c))
+	return withStore(c, func(store *checkpoint.Store) error { return verifyFrom(c, store) })
+}
+
+func verifyFrom(c *cli.Context, store *checkpoint.Store) error {
+	infos, err := node.ListCheckpoints(c.Context, store, onePartition(c))
 	if err != nil {
 		return err
 	}
@@ -301,16 +311,20 @@ func verificationRows(found []node.CheckpointVerification) [][]string {
 }
 
 func checkpointRestore(c *cli.Context) error {
-	store, err := openStore(c)
-	if err != nil {
-		return err
-	}
+	return withStore(c, func(store *checkpoint.Store) error { return restoreFrom(c, store) })
+}
+
+func restoreFrom(c *cli.Context, store *checkpoint.Store) error {
 	if c.IsSet("parallel") && c.Int("parallel") < 1 {
 		return &node.FlagError{Flag: "parallel", Value: c.String("parallel"), Reason: "must be at least 1"}
 	}
 	begun := time.Now()
+	source := c.String("data-dir")
+	if c.String("checkpoint-store") != "" && !c.IsSet("data-dir") {
+		source = "" // what the checkpoints say of themselves is enough
+	}
 	states, err := node.RestoreCheckpoints(c.Context, node.RestoreOptions{
-		Store: store, Source: c.String("data-dir"), To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
+		Store: store, Source: source, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
 		Partial: c.Bool("partial"), Parallel: c.Int("parallel"),
 	})
 	if err != nil {
@@ -354,7 +368,7 @@ func checkpointPrune(c *cli.Context) error {
 		}
 		return errors.Join(showPruned(c, *job.Pruned), err)
 	}, func() error {
-		pruned, err := node.PruneStopped(c.Context, c.String("data-dir"), onePartition(c), retention)
+		pruned, err := node.PruneStopped(c.Context, c.String("data-dir"), c.String("checkpoint-store"), onePartition(c), retention)
 		return errors.Join(showPruned(c, pruned), err)
 	})
 }
@@ -364,15 +378,13 @@ func showObsolete(c *cli.Context, r checkpoint.Retention) error {
 	if c.String("data-dir") == "" {
 		return usagef("--dry-run needs --data-dir")
 	}
-	store, err := openStore(c)
-	if err != nil {
-		return err
-	}
-	pruned, err := store.Obsolete(onePartition(c), r, time.Now())
-	if err != nil {
-		return err
-	}
-	return showPruned(c, pruned)
+	return withStore(c, func(store *checkpoint.Store) error {
+		pruned, err := store.Obsolete(c.Context, onePartition(c), r, time.Now())
+		if err != nil {
+			return err
+		}
+		return showPruned(c, pruned)
+	})
 }
 
 func showPruned(c *cli.Context, pruned checkpoint.Pruned) error {

@@ -118,6 +118,8 @@ func duplicationFlags(d node.Options) []cli.Flag {
 func maintenanceFlags(d node.Options) []cli.Flag {
 	return []cli.Flag{
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-period", Value: &offDuration{d.CheckpointPeriod}, Usage: "time between checkpoints of a partition; off: only when asked for"},
+		&cli.StringFlag{Category: aboutMaintenance, Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "`PLACE` of checkpoints: a folder, or s3://BUCKET/PREFIX?endpoint=URL", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}},
+		&cli.DurationFlag{Category: aboutMaintenance, Name: "checkpoint-keep-for", Usage: "younger checkpoints are kept, too"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-keep", Value: d.CheckpointKeep, Usage: "checkpoints kept per partition"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-parallel", Value: d.CheckpointParallel, Usage: "partitions checkpointed at once, when clients and disks allow"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-parallel-min", Value: d.CheckpointParallelMin, Usage: "partitions checkpointed at once, whatever clients and disks say"},
@@ -226,6 +228,8 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		CheckpointKeep:        c.Int("checkpoint-keep"),
 		CheckpointParallel:    c.Int("checkpoint-parallel"),
 		CheckpointParallelMin: c.Int("checkpoint-parallel-min"),
+		CheckpointStore:       c.String("checkpoint-store"),
+		CheckpointKeepFor:     c.Duration("checkpoint-keep-for"),
 		DropGrace:             c.Duration("drop-grace"),
 		GCRate:                bytesOf(c, "gc-rate"),
 		SegmentBytes:          bytesOf(c, "segment-bytes"),
