@@ -53,8 +53,11 @@ func (n *Node) partitionReasons() []string {
 
 // waitReason says what a partition that has not failed is still doing.
 func waitReason(s replica.Status) string {
-	if s.Replay.To > 0 && s.Replay.To >= s.Replay.From && !s.Replay.Done {
-		return fmt.Sprintf("partition %d: replaying decree %d of %d to %d", s.Partition, s.Replay.At, s.Replay.From, s.Replay.To)
+	if s.Refusing != "" {
+		return fmt.Sprintf("partition %d: %s, %s", s.Partition, s.Phase, s.Refusing)
+	}
+	if r := s.Replay; r.To > 0 && r.To >= r.From && !r.Done {
+		return fmt.Sprintf("partition %d: replaying %d of %d decrees", s.Partition, r.At+1-min(r.From, r.At+1), r.To+1-r.From)
 	}
 	if s.Leader == 0 {
 		return fmt.Sprintf("partition %d: %s, no leader yet", s.Partition, s.Phase)

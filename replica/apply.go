@@ -54,6 +54,11 @@ func (p *Partition) applyQueued(ev *evaluator) {
 	if err != nil {
 		p.fail(fmt.Errorf("apply after decree %d: %w", p.Applied(), err))
 	}
+	a.forget()
+}
+
+// forget drops the batch, which is applied or never will be.
+func (a *applier) forget() {
 	clear(a.queued)
 	clear(a.steps)
 	a.queued, a.steps, a.matched = a.queued[:0], a.steps[:0], 0
@@ -253,16 +258,22 @@ func (p *Partition) settle(ev *evaluator, last *raftpb.Entry) {
 	clear(ev.inflight[rest:])
 	ev.inflight = ev.inflight[:rest]
 	ev.dropForeign()
-	var responses []*raftpb.Message
-	for i := range a.queued {
-		responses = append(responses, a.queued[i].responses...)
+	if !ev.opening {
+		p.tellHost(a, last)
 	}
-	p.h.post(hostEvent{kind: hostApplied, g: p.group, index: last.GetIndex(), responses: responses})
 	p.metrics.applied(a.steps)
 	p.durable.wrote(p, a.entries)
 	p.replay.passed(last.GetIndex(), p.o.Clock())
 	p.wakeReaders(last.GetIndex())
 	p.resume(ev, last)
+}
+
+func (p *Partition) tellHost(a *applier, last *raftpb.Entry) {
+	var responses []*raftpb.Message
+	for i := range a.queued {
+		responses = append(responses, a.queued[i].responses...)
+	}
+	p.h.post(hostEvent{kind: hostApplied, g: p.group, index: last.GetIndex(), responses: responses})
 }
 
 func (ev *evaluator) dropForeign() {

@@ -24,6 +24,11 @@
 // proposed then finish with ErrResultUnknown, because they may still take effect. A failed sync, a corrupt log or a failing
 // database stops the partition (Err); the others go on.
 //
+// # Opening
+//
+// Options.Runner bounds how many partitions are opened at once. Opening includes the replay of what the log knows to be committed;
+// what may be committed beyond that is applied once there is a leader. The group is handed to the host's goroutine after it.
+//
 // # A full disk
 //
 // Writes are refused at three marks. Below Options.ReserveBytes of free space, asked for at most ten times a second, clients'

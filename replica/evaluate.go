@@ -44,6 +44,8 @@ type evaluator struct {
 	seq   uint64
 
 	applier applier
+	// opening: the log is replayed before the host knows of the group.
+	opening bool
 
 	// logStalled and noRoom are why writes are refused for now: by the log, and for lack of space for the database.
 	logStalled, noRoom error

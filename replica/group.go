@@ -45,6 +45,9 @@ type group struct {
 	readSeq   uint64
 	readTicks int
 
+	// early are messages that Raft gave out while the log was replayed.
+	early []*raftpb.Message
+
 	scratch []plog.Entry
 	dirty   bool
 	failed  bool
@@ -71,17 +74,30 @@ func (g *group) ready() {
 			}
 		}
 		for _, m := range rd.Messages {
-			switch m.GetTo() {
-			case raft.LocalAppendThread:
-				g.append(m)
-			case raft.LocalApplyThread:
-				g.apply(m)
-			default:
-				g.h.send(g.p.id, m)
-			}
+			g.dispatch(m)
 		}
 	}
 	g.campaignIfAlone()
+}
+
+func (g *group) dispatch(m *raftpb.Message) {
+	switch m.GetTo() {
+	case raft.LocalAppendThread:
+		g.append(m)
+	case raft.LocalApplyThread:
+		g.apply(m)
+	default:
+		g.h.send(g.p.id, m)
+	}
+}
+
+// opened begins to drive the group, with what came up while it was opened.
+func (g *group) opened() {
+	g.h.groups = append(g.h.groups, g)
+	for _, m := range g.early {
+		g.dispatch(m)
+	}
+	g.early = nil
 }
 
 // campaignIfAlone elects the only voter at once: nobody else could.
@@ -253,6 +269,16 @@ func (g *group) deliver(responses []*raftpb.Message) {
 
 // apply handles a MsgStorageApply: membership changes here, everything else by the partition.
 func (g *group) apply(m *raftpb.Message) {
+	ev, err := g.committed(m)
+	if err != nil {
+		g.fail(err)
+		return
+	}
+	g.p.post(ev)
+}
+
+// committed applies the membership changes of a MsgStorageApply, and makes an event for the partition of it.
+func (g *group) committed(m *raftpb.Message) (partitionEvent, error) {
 	entries := m.GetEntries()
 	ev := partitionEvent{kind: eventCommitted, entries: entries, responses: m.GetResponses()}
 	for _, e := range entries {
@@ -261,13 +287,12 @@ func (g *group) apply(m *raftpb.Message) {
 		}
 		conf, err := g.applyConf(e)
 		if err != nil {
-			g.fail(err)
-			return
+			return ev, err
 		}
 		ev.confs = append(ev.confs, confAt{e.GetIndex(), conf})
 	}
 	g.store.log.SetCommitted(entries[len(entries)-1].GetIndex())
-	g.p.post(ev)
+	return ev, nil
 }
 
 func (g *group) applyConf(e *raftpb.Entry) (*raftpb.ConfState, error) {

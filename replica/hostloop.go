@@ -147,7 +147,7 @@ func (h *Host) handle(ev *hostEvent) {
 	g.guard(func() {
 		switch ev.kind {
 		case hostOpened:
-			h.groups = append(h.groups, g)
+			g.opened()
 		case hostPropose:
 			g.propose(ev.term, ev.epoch, ev.index, ev.data)
 		case hostDurable:

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -306,15 +305,4 @@ func parseField(rec []byte) (f field, err error) {
 		return field{stamp: readStamp(rec[1:])}, nil
 	}
 	return f, fmt.Errorf("%w: field record of %d bytes", errState, len(rec))
-}
-
-// prefixEnd is the smallest key after all keys with the prefix.
-func prefixEnd(prefix []byte) []byte {
-	end := bytes.Clone(prefix)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
 }

@@ -53,24 +53,55 @@ func (p *Partition) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), closeDB(db, mem))
 	}
-	r, err := p.recoverState(db, log)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := p.recover(ctx, dir, db, mem, log); err != nil {
+		p.forgetFiles()
 		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), closeDB(db, mem), log.Close())
+	}
+	return nil
+}
+
+// recover brings the database up to what the log knows to be committed, and hands the group to the host's goroutine.
+func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem *memFiles, log *plog.Log) error {
+	r, err := p.recoverState(db, log)
+	if err != nil {
+		return err
 	}
 	p.durable.mu.Lock()
 	p.durable.db, p.durable.dir, p.durable.decree = db, filepath.Join(dir, DBDir), r.durable
 	p.durable.mu.Unlock()
 	p.mu.Lock()
-	p.plog, p.db, p.mem, p.group, p.confirmed, p.phase = log, db, mem, r.group, r.confirmed, phaseOpen
+	p.plog, p.db, p.mem, p.group, p.confirmed = log, db, mem, r.group, r.confirmed
+	p.mu.Unlock()
+	if !r.fresh {
+		err = r.group.replay(ctx, r.ev)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.phase = phaseOpen
 	p.announce()
 	p.mu.Unlock()
-	p.log.Info("partition opened", "durable", r.durable, "replay_to", log.LastIndex())
+	p.log.Info("partition opened", "durable", r.durable, "applied", p.Applied(), "log_to", log.LastIndex())
 	go p.run(r.ev)
 	p.h.post(hostEvent{kind: hostOpened, g: r.group})
 	return nil
+}
+
+// forgetFiles undoes what recover has noted, before the files are closed.
+func (p *Partition) forgetFiles() {
+	p.durable.background.Wait()
+	p.views.Lock()
+	defer p.views.Unlock()
+	p.durable.mu.Lock()
+	p.durable.db, p.durable.discard = nil, 0
+	p.durable.mu.Unlock()
+	p.mu.Lock()
+	p.plog, p.db, p.mem, p.group = nil, nil, nil, nil
+	p.mu.Unlock()
 }
 
 // checkPresent looks for what a partition that has served must have, before anything is made. A database that is gone is noticed by
@@ -106,6 +137,8 @@ type recovered struct {
 	confirmed map[string]uint64
 	group     *group
 	ev        *evaluator
+	// fresh: the log is new.
+	fresh bool
 }
 
 func (p *Partition) openLog(dir string) (*plog.Log, error) {
@@ -140,6 +173,7 @@ func (p *Partition) recoverState(db *badger.DB, log *plog.Log) (*recovered, erro
 	p.applied.Store(start)
 	p.replay.begin(start, log.LastIndex(), p.o.Clock())
 	var err error
+	r.fresh = log.LastIndex() == 0 && start == 0
 	if r.group, err = p.newGroup(log, start, r.conf); err != nil {
 		return nil, err
 	}

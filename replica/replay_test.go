@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"replicanode/plog"
 	"replicanode/replica/mutation"
 )
 
@@ -166,4 +168,76 @@ func drawExpiry(rt *rapid.T, now uint64) uint64 {
 		return 0
 	}
 	return now + minutes*60_000
+}
+
+// lookingRunner notes how far a partition is when it has been opened.
+type lookingRunner struct {
+	host    *Host
+	applied chan uint64
+}
+
+func (r *lookingRunner) Run(ctx context.Context, _ string, f func(context.Context) error) error {
+	err := f(ctx)
+	r.applied <- r.host.Partition(0).Applied()
+	return err
+}
+
+// TestReplayIsPartOfOpening, which the runner bounds, not of the goroutine that drives all partitions.
+func TestReplayIsPartOfOpening(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	n := startNode(t, o)
+	for i := range 200 {
+		set(t, n.Partition(0), key(i), "v")
+	}
+	want := n.Partition(0).Applied()
+	n.stop(t)
+	must(t, os.RemoveAll(filepath.Join(o.Dir, PartitionDir(0), DBDir)))
+	syncer := plog.NewSyncer(plog.SyncerOptions{})
+	must(t, syncer.Start(t.Context()))
+	r := &lookingRunner{applied: make(chan uint64, 1)}
+	o.Runner, o.Syncer = r, syncer
+	h, err := NewHost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.host = h
+	must(t, h.Start(t.Context()))
+	if got := <-r.applied; got != want {
+		t.Errorf("opened at decree %d, the log is committed up to %d", got, want)
+	}
+	must(t, h.WaitReady(t.Context()))
+	if s := h.Partition(0).Status().Replay; !s.Done || s.From != 1 || s.To != want || s.At != want {
+		t.Errorf("%+v", s)
+	}
+	for i := range 200 {
+		if _, ok := get(t, h.Partition(0), key(i)); !ok {
+			t.Errorf("%s is missing", key(i))
+		}
+	}
+	must(t, h.Stop(t.Context()))
+	must(t, syncer.Stop(t.Context()))
+}
+
+// TestOpeningCanBeStopped while the log is replayed: nothing is left open, and the next start goes on.
+func TestOpeningCanBeStopped(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	n := startNode(t, o)
+	for i := range 50 {
+		set(t, n.Partition(0), key(i), "v")
+	}
+	n.stop(t)
+	must(t, os.RemoveAll(filepath.Join(o.Dir, PartitionDir(0), DBDir)))
+	for range 5 {
+		n, err := openNode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = n.Stop(t.Context())
+		must(t, n.syncer.Stop(t.Context()))
+	}
+	n = startNode(t, o)
+	defer n.stop(t)
+	if _, ok := get(t, n.Partition(0), key(49)); !ok {
+		t.Error("a write is missing")
+	}
 }
