@@ -20,7 +20,6 @@ import (
 
 const (
 	primaryCluster = 1
-	backupCluster  = 2
 	stopTimeout    = 10 * time.Second
 	pollInterval   = 20 * time.Millisecond
 )
@@ -33,6 +32,8 @@ const (
 	KillBackup  Death = "backup"       // SIGKILL, the load goes on
 	KillBoth    Death = "both"         // SIGKILL, one after the other
 	StopPrimary Death = "stop primary" // SIGTERM under load, which must end the process in 10 s with exit code 0
+	// ReplaceBackup: SIGKILL, its folder is lost, and a new backup is restored from checkpoints of the primary, all under load.
+	ReplaceBackup Death = "replace backup"
 )
 
 func (d Death) name() string { return strings.ReplaceAll(string(d), " ", "_") }
@@ -41,7 +42,7 @@ func (d Death) name() string { return strings.ReplaceAll(string(d), " ", "_") }
 var deaths = []struct {
 	death Death
 	share float64
-}{{KillPrimary, 0.4}, {KillBackup, 0.25}, {KillBoth, 0.25}, {StopPrimary, 0.1}}
+}{{KillPrimary, 0.35}, {KillBackup, 0.2}, {KillBoth, 0.25}, {StopPrimary, 0.1}, {ReplaceBackup, 0.1}}
 
 // Round is what happened in one round.
 type Round struct {
@@ -165,7 +166,8 @@ func (r *run) startNodes(ctx context.Context) error {
 		return process.Start(ctx, process.Options{Binary: r.opts.Binary, Dir: filepath.Join(r.place(name), name), Args: append(more, args...)})
 	}
 	var err error
-	if r.backup, err = node("backup", "--cluster-id", strconv.Itoa(backupCluster)); err != nil {
+	// The backup's cluster id is its own choice: a restored one has a new one.
+	if r.backup, err = node("backup"); err != nil {
 		return err
 	}
 	r.primary, err = node("primary", "--cluster-id", strconv.Itoa(primaryCluster), "--duplicate-to", "backup="+r.backup.Peer())
@@ -207,7 +209,7 @@ func (r *run) round(ctx context.Context, n int, death Death) (Round, error) {
 		return round, &ViolationError{Round: n, Node: "primary", Detail: wrong.Error()}
 	case err != nil:
 		return round, fmt.Errorf("round %d: %w", n, err)
-	case broken != nil && (death == KillBackup || !brokenConnection(broken)):
+	case broken != nil && (death == KillBackup || death == ReplaceBackup || !brokenConnection(broken)):
 		return round, &ViolationError{Round: n, Node: "primary", Detail: "it does not answer although it lives: " + broken.Error()}
 	}
 	round.Acked, round.Refused = r.fleet.acked.Load()-acked, r.fleet.refused.Load()-refused
@@ -247,6 +249,8 @@ func (r *run) die(ctx context.Context, death Death) (restart time.Duration, err 
 			first, second = second, first
 		}
 		return 0, errors.Join(first.Kill(), second.Kill())
+	case ReplaceBackup:
+		return r.replaceBackup(ctx)
 	}
 	if err := r.backup.Kill(); err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ func buildNode(t *testing.T) string {
 }
 
 func TestNodesKeepTheirWord(t *testing.T) {
-	o := Options{Binary: buildNode(t), Rounds: 4, Partitions: 4, Clients: 4, MaxLoad: 400 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
+	o := Options{Binary: buildNode(t), Rounds: 2, Partitions: 4, Clients: 4, MaxLoad: 400 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
 	if os.Getenv("REPLICANODE_STRESS") != "" {
 		o = Options{Binary: o.Binary, Seed: o.Seed, Rounds: 200}
 	}
@@ -44,8 +45,26 @@ func TestNodesKeepTheirWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("seed %d\n%s", o.Seed, table.String())
-	if rep.Acked == 0 || len(rep.Rounds) < 4 {
+	if rep.Acked == 0 || len(rep.Rounds) < 2 {
 		t.Errorf("%d rounds with %d writes", len(rep.Rounds), rep.Acked)
+	}
+}
+
+// Each kind of death by itself, on the same folders.
+func TestEveryDeathIsSurvived(t *testing.T) {
+	o := Options{Binary: buildNode(t), Dir: t.TempDir(), Partitions: 4, Clients: 4, MaxLoad: 300 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
+	o.EnsureDefaults()
+	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o), place: func(string) string { return o.Dir }}
+	defer r.killAll()
+	if err := r.startNodes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range deaths {
+		round, err := r.round(t.Context(), i+1, d.death)
+		if err != nil {
+			t.Fatalf("seed %d, %s: %v", o.Seed, d.death, err)
+		}
+		t.Logf("%s: %+v", d.death, round)
 	}
 }
 

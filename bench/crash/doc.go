@@ -3,8 +3,9 @@
 //
 // A round loads the primary, kills a node at a random moment, starts it again on the same folder and ports, and compares what
 // both nodes hold with what was acknowledged. Who dies is drawn anew in each round: the primary, the backup while the load goes
-// on, both, or the primary is told to stop (SIGTERM) under load. The folders live through all rounds, so recovery runs on the
-// remains of earlier recoveries.
+// on, both, or the primary is told to stop (SIGTERM) under load; or the backup's folder is lost too, and a new backup, restored
+// from checkpoints of the primary, takes its place while the load goes on. Otherwise the folders live through all rounds, so
+// recovery runs on the remains of earlier recoveries.
 //
 // # What is compared
 //

@@ -203,6 +203,9 @@ func (p *Process) logTail() string {
 	return "\n" + strings.TrimSpace(string(data[max(0, len(data)-logTailBytes):]))
 }
 
+// Dir is the node's data folder.
+func (p *Process) Dir() string { return p.opts.Dir }
+
 // Listen is the address for Redis clients.
 func (p *Process) Listen() string { return p.addrs.Listen }
 
