@@ -6,27 +6,29 @@ import (
 	"time"
 )
 
-// Counting keys means reading them, so INFO is content with an older count, and with a short try at a newer one.
+// Counting keys means reading them. So INFO tries for keyCountTime at most, and spends a keyCountShare of the time on it at most: a count
+// that took longer is good for longer.
 const (
-	keyCountAge  = 10 * time.Second
-	keyCountTime = 100 * time.Millisecond
+	keyCountTime  = 100 * time.Millisecond
+	keyCountShare = 100
 )
 
 // keyCount remembers how many keys there are.
 type keyCount struct {
-	mu sync.Mutex // held while somebody counts
-	n  uint64
-	at time.Time // of the last attempt
+	mu   sync.Mutex // held while somebody counts
+	n    uint64
+	next time.Time // when it is worth counting again
 }
 
-// count is the number of keys, some seconds old at most unless counting takes longer than INFO should; 0 when it is not known.
+// count is the number of keys, seconds old at most unless counting takes longer than INFO should; 0 when it is not known.
 func (k *keyCount) count(s *Server) uint64 {
 	if !s.ready.Load() {
 		return 0
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.at.IsZero() && time.Since(k.at) < keyCountAge {
+	began := time.Now()
+	if began.Before(k.next) {
 		return k.n
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, keyCountTime)
@@ -35,15 +37,15 @@ func (k *keyCount) count(s *Server) uint64 {
 	if err == nil {
 		k.n = n
 	}
-	k.at = time.Now()
+	k.next = time.Now().Add(keyCountShare * time.Since(began))
 	return k.n
 }
 
-// counted remembers a count that somebody has waited for.
-func (k *keyCount) counted(n uint64) {
+// counted remembers a count that took somebody else so long.
+func (k *keyCount) counted(n uint64, took time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.n, k.at = n, time.Now()
+	k.n, k.next = n, time.Now().Add(keyCountShare*min(took, keyCountTime))
 }
 
 // countKeys reads the keys of all partitions.

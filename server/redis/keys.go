@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"time"
+
 	"replicanode/replica"
 	"replicanode/server/resp"
 )
@@ -277,12 +279,13 @@ func scan(c *conn, args [][]byte) {
 
 // dbsize counts the keys of all partitions.
 func dbsize(c *conn, _ [][]byte) {
+	began := time.Now()
 	n, err := c.server.countKeys(c.server.ctx)
 	if err != nil {
 		c.server.storeError(c.reply(), err)
 		return
 	}
-	c.server.keys.counted(n)
+	c.server.keys.counted(n, time.Since(began))
 	c.reply().Int(int64(n))
 }
 
