@@ -29,7 +29,8 @@ func (r *openRunner) Run(ctx context.Context, name string, f func(ctx context.Co
 		return fmt.Errorf("queue the opening of %s: %w", name, err)
 	}
 	<-job.Done()
-	r.phases.progress(int(r.done.Add(1)), r.total)
+	// A partition that waits for disk space is opened more than once.
+	r.phases.progress(min(int(r.done.Add(1)), r.total), r.total)
 	return job.Err()
 }
 
