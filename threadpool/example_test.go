@@ -148,7 +148,8 @@ func ExampleGuards() {
 	ctx, cancel := context.WithCancel(context.Background())
 	busy := func(_ context.Context, t *threadpool.Turn) error {
 		for {
-			time.Sleep(100 * time.Microsecond) // work
+			for began := time.Now(); time.Since(began) < 100*time.Microsecond; { // work
+			}
 			if err := t.Yield(0); err != nil {
 				return nil
 			}
