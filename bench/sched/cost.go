@@ -90,21 +90,35 @@ func measureBacklog(ctx context.Context, o *Options) ([]Result, error) {
 	n := len(out)
 	for _, p := range o.Peers {
 		o.Progress("backlog of " + p.Name)
-		r, err := costOfPeer(ctx, o, p, 1)
+		rs, err := backlogsOfPeer(ctx, o, p)
+		out = append(out, rs...)
 		if err != nil {
 			return out, fmt.Errorf("%s: %w", p.Name, err)
 		}
-		out = append(out, r)
 	}
 	return append(out, compare(out[:n], out[n:])...), nil
 }
 
+// backlogsOfPeer measures a peer with the same backlogs, or, if it has no queue, with one submitter that it blocks.
+func backlogsOfPeer(ctx context.Context, o *Options, p Peer) ([]Result, error) {
+	if !p.Queues {
+		r, err := costOfPeer(ctx, o, p, 1)
+		return []Result{r}, err
+	}
+	var out []Result
+	for _, queued := range o.Backlogs {
+		r, err := backlogOfPeer(ctx, o, p, queued)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
 // compare relates our costs, in processor time, to each other and to those of the peers.
 func compare(own, peers []Result) []Result {
-	worst, flat := map[string]float64{}, Result{Subject: "most queued to fewest", Goal: "within 20 %"}
-	for _, r := range own {
-		worst[r.Subject] = max(worst[r.Subject], r.CPUNsPerOp)
-	}
+	flat := Result{Subject: "most queued to fewest", Goal: "within 20 %"}
 	if timed := slices.DeleteFunc(slices.Clone(own), func(r Result) bool { return r.Subject != ours }); len(timed) > 1 {
 		flat.Ratio = timed[len(timed)-1].CPUNsPerOp / timed[0].CPUNsPerOp
 	}
@@ -112,7 +126,7 @@ func compare(own, peers []Result) []Result {
 	out := []Result{flat}
 	for _, p := range peers {
 		for _, subject := range []string{ours, oursSilent} {
-			r := Result{Subject: p.Subject + " to " + subject, Ratio: p.CPUNsPerOp / worst[subject], Met: true}
+			r := Result{Subject: p.Subject + " to " + subject, Queued: p.Queued, Ratio: p.CPUNsPerOp / same(own, subject, p.Queued), Met: true}
 			switch {
 			case p.Subject == "ants" && subject == ours:
 				r.Goal, r.Met = "at least 4", r.Ratio >= 4
@@ -125,6 +139,17 @@ func compare(own, peers []Result) []Result {
 	return out
 }
 
+// same is the cost of one of ours with so many queued, or its greatest for peers that have no queue.
+func same(own []Result, subject string, queued int) float64 {
+	cost := 0.0
+	for _, r := range own {
+		if r.Subject == subject && (queued == 0 || r.Queued == queued) {
+			cost = max(cost, r.CPUNsPerOp)
+		}
+	}
+	return cost
+}
+
 func backlogOfOurs(ctx context.Context, o *Options, subject string, queued int) (Result, error) {
 	r := Result{Subject: subject, Queued: queued}
 	if subject == ours {
@@ -135,55 +160,129 @@ func backlogOfOurs(ctx context.Context, o *Options, subject string, queued int) 
 	if err != nil {
 		return r, err
 	}
-	warm, perRound := o.Tasks/10, o.Tasks/rounds
-	var finished, next atomic.Int64
-	next.Store(math.MaxInt64)
-	var m meter
-	failed := make(chan error, 1)
-	done := make(chan struct{})
+	var b backlog
+	// A context that can end costs allocations that are its own, so the tasks have none.
 	var t threadpool.Task
 	t = threadpool.Task{Code: "empty", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
-		switch i := finished.Add(1); i {
-		case int64(warm), next.Load():
-			if i != int64(warm) {
-				m.stop(&r, perRound)
-				if r.rounds == rounds {
-					close(done)
-					return nil
-				}
-			}
-			m = startMeter()
-			// The other slots went on while the meter collected garbage: what they did is not measured.
-			next.Store(finished.Load() + int64(perRound))
+		if b.ended() {
+			return nil
 		}
-		// A context that can end costs allocations that are its own, so the tasks have none.
-		if _, err := p.Submit(context.Background(), t); err != nil {
-			select {
-			case failed <- err:
-			default:
-			}
-		}
-		return nil
+		_, err := p.Submit(context.Background(), t)
+		return b.check(err)
 	}}
+	b.init(o, &r)
 	for range queued {
 		if _, err := p.Submit(context.Background(), t); err != nil {
 			return r, err
 		}
 	}
-	if err := p.Start(ctx); err != nil {
-		return r, err
-	}
-	select {
-	case <-done:
-	case err = <-failed:
-	case <-ctx.Done():
-		err = ctx.Err()
+	if err = p.Start(ctx); err == nil {
+		err = b.wait(ctx)
 	}
 	if stopErr := stopPool(p); err == nil {
 		err = stopErr
 	}
 	r.Met = r.NsPerOp <= 100 && r.AllocsPerOp < 0.01
 	return r, err
+}
+
+// backlogOfPeer is backlogOfOurs for a peer with a queue of its own.
+func backlogOfPeer(ctx context.Context, o *Options, peer Peer, queued int) (Result, error) {
+	r := Result{Subject: peer.Name, Queued: queued}
+	p, err := peer.Open(o.Workers)
+	if err != nil {
+		return r, err
+	}
+	var b backlog
+	var f func()
+	f = func() {
+		if !b.ended() {
+			_ = b.check(p.Submit(f))
+		}
+	}
+	b.init(o, &r)
+	for i := 0; i < queued && err == nil; i++ {
+		err = p.Submit(f)
+	}
+	if err == nil {
+		err = b.wait(ctx)
+	}
+	b.over.Store(true)
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	return r, err
+}
+
+// backlog measures tasks that submit their successors, round by round.
+type backlog struct {
+	o        *Options
+	r        *Result
+	finished atomic.Int64
+	// next is how many are to have finished when the next round ends; whoever finishes that one, or a later one, ends it.
+	next   atomic.Int64
+	mu     sync.Mutex
+	m      meter
+	from   int64
+	over   atomic.Bool
+	done   chan struct{}
+	failed chan error
+}
+
+func (b *backlog) init(o *Options, r *Result) {
+	b.o, b.r, b.done, b.failed = o, r, make(chan struct{}), make(chan error, 1)
+	b.next.Store(int64(o.Tasks / 10))
+}
+
+// ended counts a finished task and says whether it is to have no successor.
+func (b *backlog) ended() bool {
+	if b.finished.Add(1) >= b.next.Load() && b.mu.TryLock() {
+		b.round()
+		b.mu.Unlock()
+	}
+	return b.over.Load()
+}
+
+// round ends a round and begins the next.
+func (b *backlog) round() {
+	n := b.finished.Load()
+	if n < b.next.Load() {
+		return
+	}
+	if b.from > 0 {
+		b.m.stop(b.r, int(n-b.from))
+	}
+	if b.r.rounds == rounds {
+		b.next.Store(math.MaxInt64)
+		b.over.Store(true)
+		close(b.done)
+		return
+	}
+	// The other workers go on while the meter collects garbage: what they do is not measured.
+	b.m = startMeter()
+	b.from = b.finished.Load()
+	b.next.Store(b.from + int64(b.o.Tasks/rounds))
+}
+
+func (b *backlog) check(err error) error {
+	if err != nil {
+		select {
+		case b.failed <- err:
+		default:
+		}
+	}
+	return err
+}
+
+func (b *backlog) wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return nil
+	case err := <-b.failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // costOfPeer measures producers that submit as fast as they may, until the last task has run.

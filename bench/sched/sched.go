@@ -21,6 +21,8 @@ import (
 type Peer struct {
 	// Name is the result's subject.
 	Name string
+	// Queues says that Submit may be called by tasks of the pool: it queues and does not block.
+	Queues bool
 	// Open makes a pool of n workers.
 	Open func(workers int) (PeerPool, error)
 }

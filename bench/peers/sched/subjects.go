@@ -28,7 +28,7 @@ func (p antsPool) Close() error          { return p.pool.ReleaseTimeout(10 * tim
 
 // pondPeer is a pond pool with its unbounded queue.
 func pondPeer() sched.Peer {
-	return sched.Peer{Name: "pond", Open: func(workers int) (sched.PeerPool, error) {
+	return sched.Peer{Name: "pond", Queues: true, Open: func(workers int) (sched.PeerPool, error) {
 		return pondPool{pond.NewPool(workers)}, nil
 	}}
 }
@@ -44,7 +44,7 @@ func (p pondPool) Close() error {
 
 // goroutinePeer starts a goroutine for each task.
 func goroutinePeer() sched.Peer {
-	return sched.Peer{Name: "goroutine per task", Open: func(int) (sched.PeerPool, error) { return &goroutines{}, nil }}
+	return sched.Peer{Name: "goroutine per task", Queues: true, Open: func(int) (sched.PeerPool, error) { return &goroutines{}, nil }}
 }
 
 type goroutines struct{ wg sync.WaitGroup }
