@@ -33,7 +33,6 @@ type core struct {
 	// millisecond of that look, takes it back.
 	fresh     bool
 	workers   int
-	live      []*entry
 	active    []*queue
 	decisions ring
 	observe   func(event)
@@ -57,13 +56,15 @@ type core struct {
 	freeExtras *extras
 	// extrasCount is the length of the list of freeExtras.
 	extrasCount int
-	codes       map[string]*code
-	codeList    []*code
-	keys        map[string]*keyChain
-	freeKeys    *keyChain
-	twins       map[twinKey]*entry
-	timers      timerHeap
-	budget      budget
+	// frames are all there are, in use or not: what is started is found through them.
+	frames   []*frame
+	codes    map[string]*code
+	codeList []*code
+	keys     map[string]*keyChain
+	freeKeys *keyChain
+	twins    map[twinKey]*entry
+	timers   timerHeap
+	budget   budget
 
 	// What the caller must do outside its lock.
 	expired []*entry
@@ -221,8 +222,6 @@ func (c *core) take(ch choice, now int64) {
 		if f == nil {
 			f = c.open(e)
 		}
-		c.live = append(c.live, e)
-		e.liveIndex = int32(len(c.live) - 1)
 		if e.coalesce {
 			c.dropTwin(e)
 		}
@@ -332,7 +331,6 @@ func (c *core) finish(e *entry, now int64, failed bool) {
 		st.run.record(e.ran)
 	}
 	cd.started--
-	c.dropLive(e)
 	c.note(eventFinish, e, now)
 	if e.key != nil {
 		c.leaveKey(e, now)
@@ -346,7 +344,6 @@ func (c *core) again(e *entry, d, now int64) {
 		st.run.record(e.ran)
 	}
 	e.code.started--
-	c.dropLive(e)
 	e.code.counts.retries++
 	e.attempts++
 	e.ran, e.own, e.since = 0, 0, now
@@ -381,16 +378,6 @@ func (c *core) drop(e *entry, now int64) {
 	}
 	e.state = stateFree
 	c.note(eventDrop, e, now)
-}
-
-func (c *core) dropLive(e *entry) {
-	last := len(c.live) - 1
-	moved := c.live[last]
-	c.live[e.liveIndex] = moved
-	moved.liveIndex = e.liveIndex
-	c.live[last] = nil
-	c.live = c.live[:last]
-	e.liveIndex = -1
 }
 
 func (c *core) sliceOf(e *entry) int64 {

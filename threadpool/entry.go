@@ -67,8 +67,6 @@ type entry struct {
 	coalesce bool
 	timedOut bool
 	byShare  bool
-	// liveIndex is the entry's place in core.live.
-	liveIndex int32
 
 	run    Func
 	done   func(error)
@@ -98,6 +96,7 @@ type frame struct {
 	goid         atomic.Int64
 	wake         chan struct{}
 	nextFree     *frame
+	index        int // in core.frames
 }
 
 // extras are what few tasks have.
@@ -167,7 +166,7 @@ func (c *core) grow() {
 	slab := make([]entry, slabSize)
 	for i := len(slab) - 1; i >= 0; i-- {
 		e := &slab[i]
-		e.heapIndex, e.timerIdx, e.liveIndex = -1, -1, -1
+		e.heapIndex, e.timerIdx = -1, -1
 		e.next = c.free
 		c.free = e
 	}
@@ -178,15 +177,17 @@ func (c *core) grow() {
 func (c *core) open(e *entry) *frame {
 	f := c.freeFrames
 	if f == nil {
-		f = new(frame)
+		f = &frame{index: len(c.frames)}
+		f.turn.pool = c.pool
+		f.ctx = &f.ctxBuf
+		c.frames = append(c.frames, f)
 	} else {
-		c.freeFrames, f.nextFree = f.nextFree, nil
+		c.freeFrames = f.nextFree
 		c.frameCount--
 	}
 	e.frame = f
-	f.turn.pool, f.turn.e = c.pool, e
-	f.ctx = &f.ctxBuf
-	f.ctx.reset(e.parent, e.code.labels)
+	f.turn.e = e
+	f.ctxBuf.reset(e.parent, e.code.labels)
 	return f
 }
 
@@ -196,14 +197,32 @@ func (c *core) close(e *entry) {
 	f := e.frame
 	e.frame = nil
 	if f.ctx != &f.ctxBuf || f.ctx.used() || c.frameCount >= maxFreeFrames {
+		c.forget(f)
 		return
 	}
-	f.ctxBuf.parent, f.ctxBuf.labels = nil, nil
-	f.cause = nil
+	f.ctxBuf.parent, f.cause = nil, nil
 	f.ran, f.own, f.attempts, f.parks = 0, 0, 0, 0
 	f.nextFree = c.freeFrames
 	c.freeFrames = f
 	c.frameCount++
+}
+
+// forget leaves a frame to the garbage collector.
+func (c *core) forget(f *frame) {
+	last := len(c.frames) - 1
+	c.frames[f.index] = c.frames[last]
+	c.frames[f.index].index = f.index
+	c.frames[last] = nil
+	c.frames = c.frames[:last]
+}
+
+// live calls do for every task that has started and not finished, until it returns false.
+func (c *core) live(do func(*entry) bool) {
+	for _, f := range c.frames {
+		if e := f.turn.e; e.frame == f && (e.state == stateRunning || e.state.parked()) && !do(e) {
+			return
+		}
+	}
 }
 
 // rare returns e's extras, which it gets if it has none.

@@ -94,11 +94,12 @@ func (p *Pool) Explain(limit int) Explanation {
 	for l := range c.queued {
 		x.WaitingTotal += c.queued[l] + c.parked[l]
 	}
-	for _, e := range c.live {
+	c.live(func(e *entry) bool {
 		if e.state == stateRunning {
 			x.Running = append(x.Running, c.runningTask(e, now))
 		}
-	}
+		return true
+	})
 	slices.SortFunc(x.Running, func(a, b RunningTask) int { return cmp.Compare(a.ID, b.ID) })
 	for _, e := range p.someWaiting(limit) {
 		x.Waiting = append(x.Waiting, p.waitingTask(e, ch, now))
@@ -138,13 +139,15 @@ func (p *Pool) someWaiting(limit int) []*entry {
 			return n < limit
 		})
 	}
-	for i, n := 0, 0; i < len(c.live) && n < limit; i++ {
-		if c.live[i].state.parked() {
-			out = append(out, c.live[i])
+	n := 0
+	c.live(func(e *entry) bool {
+		if e.state.parked() {
+			out = append(out, e)
 			n++
 		}
-	}
-	n := 0
+		return n < limit
+	})
+	n = 0
 	for _, k := range c.keys {
 		for e := k.head; e != nil && n < limit; e = e.next {
 			out = append(out, e)

@@ -330,7 +330,7 @@ func (p *Pool) tick() {
 // checkIdle closes idle when a stopping pool has nothing left.
 func (p *Pool) checkIdle() {
 	c := &p.c
-	if !p.stopping || p.workers > 0 || p.calls > 0 || len(c.live) > 0 || c.queued != (Levels{}) {
+	if !p.stopping || p.workers > 0 || p.calls > 0 || c.taken > 0 || c.parked != (Levels{}) || c.queued != (Levels{}) {
 		return
 	}
 	select {

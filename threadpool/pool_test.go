@@ -36,11 +36,12 @@ func (p *Pool) checkEmpty(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := &p.c
+	c, live := &p.c, 0
+	c.live(func(*entry) bool { live++; return true })
 	if c.taken != 0 || c.starting != 0 || c.waiting != 0 || c.queued != (Levels{}) || c.parked != (Levels{}) || c.running != (Levels{}) ||
-		len(c.keys) != 0 || len(c.twins) != 0 || len(c.timers) != 0 || len(c.live) != 0 || p.workers != 0 || p.calls != 0 || c.share.granted != 0 {
+		len(c.keys) != 0 || len(c.twins) != 0 || len(c.timers) != 0 || live != 0 || p.workers != 0 || p.calls != 0 || c.share.granted != 0 {
 		t.Errorf("stopped pool is not empty: taken %d starting %d waiting %d queued %v parked %v running %v keys %d twins %d timers %d live %d workers %d calls %d granted %d",
-			c.taken, c.starting, c.waiting, c.queued, c.parked, c.running, len(c.keys), len(c.twins), len(c.timers), len(c.live), p.workers, p.calls, c.share.granted)
+			c.taken, c.starting, c.waiting, c.queued, c.parked, c.running, len(c.keys), len(c.twins), len(c.timers), live, p.workers, p.calls, c.share.granted)
 	}
 	for _, cd := range c.codeList {
 		if cd.running != 0 || cd.started != 0 || cd.queued != 0 {

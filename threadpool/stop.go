@@ -48,7 +48,11 @@ func stopCause(e *entry) error {
 // everyEntry lists all tasks in the pool.
 func (p *Pool) everyEntry() []*entry {
 	c := &p.c
-	all := append([]*entry(nil), c.live...)
+	var all []*entry
+	c.live(func(e *entry) bool {
+		all = append(all, e)
+		return true
+	})
 	for _, q := range c.active {
 		q.each(func(e *entry) bool {
 			if e.state == stateQueued {
