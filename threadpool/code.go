@@ -15,7 +15,6 @@ type code struct {
 	running, started, queued int
 	// runningAt splits running by base level.
 	runningAt Levels
-	stats     [levels]levelStats
 	queues    [levels]queue
 	labels    context.Context
 	full      *QueueFullError
@@ -78,7 +77,7 @@ func (c *core) addCode(name string) *code {
 	for l := range cd.queues {
 		cd.queues[l] = queue{code: cd, base: Priority(l), active: -1}
 		if !c.noTiming {
-			cd.stats[l].wait, cd.stats[l].run = new(histogram), new(histogram)
+			cd.queues[l].stats.wait, cd.queues[l].stats.run = new(histogram), new(histogram)
 		}
 	}
 	c.codes[name] = cd

@@ -131,9 +131,10 @@ func (c *core) submit(e *entry, key string, now int64) {
 	c.seq++
 	e.seq, e.since = c.seq, now
 	cd, l := e.code, e.base
+	e.queue = &cd.queues[l]
+	e.queue.stats.submitted++
 	cd.queued++
 	c.queued[l]++
-	cd.stats[l].submitted++
 	if e.coalesce {
 		c.twins[twinKey{cd, key}] = e
 	}
@@ -148,7 +149,7 @@ func (c *core) submit(e *entry, key string, now int64) {
 func (c *core) enqueue(e *entry, now int64) {
 	c.accrue(now)
 	cd, l := e.code, e.base
-	q := &cd.queues[l]
+	q := e.queue
 	if q.active < 0 {
 		q.active = len(c.active)
 		c.active = append(c.active, q)
@@ -178,7 +179,7 @@ func (c *core) enqueue(e *entry, now int64) {
 func (c *core) dequeue(e *entry, now int64) {
 	c.accrue(now)
 	l := e.base
-	q := &e.code.queues[l]
+	q := e.queue
 	wasHead := q.head == e
 	q.remove(e)
 	if wasHead && now-e.since >= int64(c.guards.MaxWait) {
@@ -225,7 +226,7 @@ func (c *core) take(ch choice, now int64) {
 		if e.coalesce {
 			c.dropTwin(e)
 		}
-		st := &cd.stats[l]
+		st := &e.queue.stats
 		st.started++
 		if st.wait != nil {
 			st.wait.record(waited)
@@ -322,7 +323,7 @@ func (c *core) makeReady(e *entry, now int64) {
 func (c *core) finish(e *entry, now int64, failed bool) {
 	c.leave(e, now)
 	cd := e.code
-	st := &cd.stats[e.base]
+	st := &e.queue.stats
 	st.finished++
 	if failed {
 		st.failed++
@@ -340,7 +341,7 @@ func (c *core) finish(e *entry, now int64, failed bool) {
 // again ends a running entry's attempt and keeps the entry, with its key, to be started once more after d.
 func (c *core) again(e *entry, d, now int64) {
 	c.leave(e, now)
-	if st := &e.code.stats[e.base]; st.run != nil {
+	if st := &e.queue.stats; st.run != nil {
 		st.run.record(e.ran)
 	}
 	e.code.started--

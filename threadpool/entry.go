@@ -75,7 +75,8 @@ type entry struct {
 	extras    *extras
 	heapIndex int32
 	timerIdx  int32
-	wakeAt    int64
+	// queue is the one of its code and base level.
+	queue *queue
 }
 
 // frame is what an entry has from its first start to its end. Frames are recycled last in, first out, so that those of short
@@ -90,6 +91,7 @@ type frame struct {
 	ran          int64
 	protectUntil int64
 	own          int64 // time in Sleep and Await
+	wakeAt       int64
 	ticket       float64
 	attempts     uint32
 	parks        uint32
@@ -243,7 +245,7 @@ func (c *core) rare(e *entry) *extras {
 // recycle puts an entry that nothing links any more on the free list.
 func (c *core) recycle(e *entry) {
 	e.state = stateFree
-	e.code, e.key, e.run, e.done, e.parent = nil, nil, nil, nil, nil
+	e.code, e.queue, e.key, e.run, e.done, e.parent = nil, nil, nil, nil, nil, nil
 	if e.frame != nil {
 		c.close(e)
 	}

@@ -200,7 +200,7 @@ func (p *Pool) blocker(e *entry, next choice) Blocker {
 	case stateThrottled:
 		return BlockedBudget
 	}
-	q := &e.code.queues[e.base]
+	q := e.queue
 	fresh := e.state == stateQueued
 	switch {
 	case !p.started:

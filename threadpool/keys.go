@@ -150,7 +150,7 @@ func (c *core) moveCounts(e *entry, base Priority) {
 	}
 	count[e.base]--
 	count[base]++
-	e.base = base
+	e.base, e.queue = base, &e.code.queues[base]
 	e.moved = true
 }
 

@@ -11,6 +11,7 @@ type queue struct {
 	// head and tail are the list's ends. The head's prev means nothing, so that taking the head leaves the next one alone.
 	head, tail *entry
 	late       int
+	stats      levelStats
 	fresh      [levels]entryHeap
 	ready      [levels]entryHeap
 }

@@ -74,8 +74,8 @@ func (p *Pool) Stats() Stats {
 	s.Codes = make([]CodeStats, len(c.codeList))
 	for i, cd := range c.codeList {
 		s.Codes[i] = cd.snapshot()
-		for l := range cd.stats {
-			if st := &cd.stats[l]; st.wait != nil {
+		for l := range cd.queues {
+			if st := &cd.queues[l].stats; st.wait != nil {
 				hists[i].wait[l], hists[i].run[l] = *st.wait, *st.run
 			}
 		}
@@ -96,8 +96,8 @@ func (p *Pool) CodeDistributions(name string) (wait, run Distribution) {
 	var w, r histogram
 	p.mu.Lock()
 	if cd := p.c.codes[name]; cd != nil {
-		for l := range cd.stats {
-			if st := &cd.stats[l]; st.wait != nil {
+		for l := range cd.queues {
+			if st := &cd.queues[l].stats; st.wait != nil {
 				w.add(st.wait)
 				r.add(st.run)
 			}
@@ -115,8 +115,8 @@ func (cd *code) snapshot() CodeStats {
 		Panics: n.panics, Retries: n.retries, Yields: n.yields, GaveWay: n.gaveWay, Slept: n.slept, Awaited: n.awaited,
 		Throttled: n.throttled, Aged: n.aged, Shared: n.shared, Inherited: n.inherited, IOBytes: n.bytes,
 	}
-	for l := range cd.stats {
-		st := &cd.stats[l]
+	for l := range cd.queues {
+		st := &cd.queues[l].stats
 		s.Levels[l] = LevelStats{Priority: Priority(l), Submitted: st.submitted, Started: st.started, Finished: st.finished, Failed: st.failed}
 	}
 	return s

@@ -35,7 +35,7 @@ func (p *Pool) Waits(l Priority) Histogram {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, cd := range p.c.codeList {
-		if h := cd.stats[min(l, High)].wait; h != nil {
+		if h := cd.queues[min(l, High)].stats.wait; h != nil {
 			out.h.add(h)
 		}
 	}
