@@ -132,6 +132,8 @@ func compare(own, peers []Result) []Result {
 				r.Goal, r.Met = "at least 4", r.Ratio >= 4
 			case p.Subject == "pond" && subject == oursSilent:
 				r.Goal, r.Met = "more than 1", r.Ratio > 1
+			default:
+				continue
 			}
 			out = append(out, r)
 		}

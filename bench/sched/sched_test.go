@@ -42,7 +42,7 @@ func TestEveryMeasurementReports(t *testing.T) {
 			t.Errorf("nothing for %s", n)
 		}
 	}
-	if seen["backlog"] != 8 || seen["producers"] != 4 {
+	if seen["backlog"] != 6 || seen["producers"] != 4 {
 		t.Errorf("results by name: %v", seen)
 	}
 }

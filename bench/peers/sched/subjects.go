@@ -44,7 +44,7 @@ func (p pondPool) Close() error {
 
 // goroutinePeer starts a goroutine for each task.
 func goroutinePeer() sched.Peer {
-	return sched.Peer{Name: "goroutine per task", Queues: true, Open: func(int) (sched.PeerPool, error) { return &goroutines{}, nil }}
+	return sched.Peer{Name: "goroutine per task", Open: func(int) (sched.PeerPool, error) { return &goroutines{}, nil }}
 }
 
 type goroutines struct{ wg sync.WaitGroup }
