@@ -19,6 +19,15 @@ type folder struct {
 	root string
 }
 
+// NewFolder is a Backend in folder root of a file system, which need not exist
+// yet. A nil fs means the real one.
+func NewFolder(fs vfs.FS, root string) Backend {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	return &folder{fs, root}
+}
+
 // Path implements Backend.
 func (f *folder) Path(path string) string {
 	if path == "" {

@@ -3,19 +3,26 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
 
 // LimitOptions say how many checkpoints may be made at once.
 type LimitOptions struct {
-	// Min and Max bound the limit; defaults 1 and 8. The code's MaxStarted bounds it
+	// Min and Max bound the limit; defaults 1 and 32. The code's MaxStarted bounds it
 	// too: a run that waits here has started.
 	Min, Max int
 	// Healthy tells whether foreground work and disks are within their targets. It
 	// must not block. nil: the limit is always Max.
 	Healthy func() bool
-	// Interval is the least time between two steps of the limit; default 1 s.
+	// Processors is how many copies can compute at once; while so many do, the limit
+	// does not grow: more would help only copies that wait for the disk or the net.
+	// Default GOMAXPROCS.
+	Processors int
+	// Interval is the least time between two steps of the limit; default 1 s. Until
+	// something was unhealthy for the first time the limit is doubled after a
+	// sixteenth of it, from Processors on.
 	Interval time.Duration
 	// Now is the clock, default time.Now.
 	Now func() time.Time
@@ -27,7 +34,10 @@ func (o *LimitOptions) EnsureDefaults() {
 		o.Min = 1
 	}
 	if o.Max == 0 {
-		o.Max = max(8, o.Min)
+		o.Max = max(32, o.Min)
+	}
+	if o.Processors == 0 {
+		o.Processors = runtime.GOMAXPROCS(0)
 	}
 	if o.Interval == 0 {
 		o.Interval = time.Second
@@ -42,28 +52,31 @@ func (o *LimitOptions) Validate() error {
 	if o.Min < 1 || o.Max < o.Min || o.Max > 1024 {
 		return fmt.Errorf("limit of %d to %d checkpoints at once is not within 1 and 1024", o.Min, o.Max)
 	}
-	if o.Interval < 0 {
-		return errors.New("interval of the limit is negative")
+	if o.Interval < 0 || o.Processors < 0 {
+		return errors.New("interval or processors of the limit are negative")
 	}
 	return nil
 }
 
-// limit bounds the checkpoints made at once. It grows by one per interval while
-// all is healthy and somebody waits, and is halved at once when it is not: it
-// tightens fast and relaxes slowly. What already runs is never interrupted by it;
-// its slices give way to more urgent work by themselves.
+// limit bounds the checkpoints made at once. While all is healthy, somebody waits
+// and processors are idle it grows: it doubles up to half of what was too much
+// before, and goes on by one per interval. When something is unhealthy it is
+// halved at once: it tightens fast and relaxes slowly. What already runs is never
+// interrupted by it; its slices give way to more urgent work by themselves.
 type limit struct {
 	o LimitOptions
 
 	mu      sync.Mutex
 	allowed int
 	running int
+	parked  int // of those running, that wait for the disk or the net
+	careful int // up to here it doubles
 	stepped time.Time
 	waiting []chan struct{} // first come first
 }
 
 func newLimit(o LimitOptions) *limit {
-	l := &limit{o: o, allowed: o.Min}
+	l := &limit{o: o, allowed: min(o.Max, max(o.Min, o.Processors)), careful: o.Max}
 	if o.Healthy == nil {
 		l.allowed = o.Max
 	}
@@ -76,13 +89,16 @@ func (l *limit) step(healthy bool) {
 		return
 	}
 	now := l.o.Now()
-	if now.Sub(l.stepped) < l.o.Interval {
-		return
-	}
+	since := now.Sub(l.stepped)
 	switch {
-	case !healthy && l.allowed > l.o.Min:
+	case !healthy && l.allowed > l.o.Min && since >= l.o.Interval:
 		l.allowed = max(l.o.Min, l.allowed/2)
-	case healthy && len(l.waiting) > 0 && l.allowed < l.o.Max:
+		l.careful = l.allowed
+	case !healthy || len(l.waiting) == 0 || l.allowed >= l.o.Max || l.running-l.parked >= l.o.Processors:
+		return
+	case l.allowed < l.careful && since >= l.o.Interval/16:
+		l.allowed = min(2*l.allowed, l.careful)
+	case since >= l.o.Interval:
 		l.allowed++
 	default:
 		return
@@ -172,4 +188,21 @@ func (w *watchedTurn) Yield(ioBytes int) error {
 		w.limit.look()
 	}
 	return w.Turn.Yield(ioBytes)
+}
+
+// Await passes on. Whoever waits for the disk or the net leaves its processor to another copy.
+func (w *watchedTurn) Await(ch <-chan struct{}) error {
+	w.limit.park(1)
+	defer w.limit.park(-1)
+	if now := time.Now(); now.Sub(w.last) > 100*time.Millisecond {
+		w.last = now
+		w.limit.look()
+	}
+	return w.Turn.Await(ch)
+}
+
+func (l *limit) park(n int) {
+	l.mu.Lock()
+	l.parked += n
+	l.mu.Unlock()
 }

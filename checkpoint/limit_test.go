@@ -10,7 +10,7 @@ import (
 func TestLimitFollowsHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		healthy := true
-		o := LimitOptions{Max: 4, Healthy: func() bool { return healthy }}
+		o := LimitOptions{Max: 4, Healthy: func() bool { return healthy }, Processors: 2}
 		o.EnsureDefaults()
 		must(t, o.Validate())
 		l := newLimit(o)
@@ -23,17 +23,6 @@ func TestLimitFollowsHealth(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		for second := range 6 {
-			want := min(second+2, 4)
-			if second == 0 {
-				want = 2 // the first step may happen at once
-			}
-			if allowed, running, waiting := l.figures(); allowed > want || running != allowed || running+waiting != 10 {
-				t.Fatalf("second %d: limit %d, %d run, %d wait", second, allowed, running, waiting)
-			}
-			time.Sleep(time.Second)
-			l.look()
-		}
 		if allowed, running, _ := l.figures(); allowed != 4 || running != 4 {
 			t.Fatalf("limit %d, %d run", allowed, running)
 		}
@@ -68,6 +57,55 @@ func TestLimitFollowsHealth(t *testing.T) {
 		}
 		if _, running, waiting := l.figures(); running != 0 || waiting != 0 {
 			t.Fatalf("%d run, %d wait", running, waiting)
+		}
+	})
+}
+
+// TestLimitGrowsCarefullyAfterTrouble: it doubles only up to what was halved to before, and not while all processors compute.
+func TestLimitGrowsCarefullyAfterTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		healthy := true
+		o := LimitOptions{Max: 64, Healthy: func() bool { return healthy }, Interval: time.Second, Processors: 2}
+		o.EnsureDefaults()
+		l := newLimit(o)
+		for range 100 {
+			go func() { _ = l.enter(&turn{}) }()
+		}
+		synctest.Wait()
+		figure := func() int {
+			time.Sleep(time.Second)
+			l.look()
+			allowed, _, _ := l.figures()
+			return allowed
+		}
+		if got := figure(); got != 4 {
+			t.Fatalf("limit %d while both processors compute", got)
+		}
+		l.park(1000) // all wait for the disk
+		for _, want := range []int{8, 16, 32, 64, 64} {
+			if got := figure(); got != want {
+				t.Fatalf("limit %d, want %d", got, want)
+			}
+		}
+		healthy = false
+		for _, want := range []int{32, 16} {
+			if got := figure(); got != want {
+				t.Fatalf("limit %d, want %d", got, want)
+			}
+		}
+		healthy = true
+		for _, want := range []int{17, 18} {
+			if got := figure(); got != want {
+				t.Fatalf("limit %d, want %d", got, want)
+			}
+		}
+		for {
+			_, running, waiting := l.figures()
+			if running+waiting == 0 {
+				break
+			}
+			l.leave()
+			synctest.Wait()
 		}
 	})
 }

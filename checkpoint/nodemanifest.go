@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -142,24 +143,40 @@ func (s *Store) PutNode(ctx context.Context, m *NodeManifest) error {
 	return nil
 }
 
+// partChecks is how many parts are looked at at once.
+const partChecks = 32
+
 // checkParts looks whether every part of m is there, with its whole chain.
 func (s *Store) checkParts(ctx context.Context, m *NodeManifest) error {
-	for _, p := range m.Parts {
+	errs := make([]error, len(m.Parts))
+	slots := make(chan struct{}, partChecks)
+	var all sync.WaitGroup
+	for i, p := range m.Parts {
 		if p.Decree == 0 {
 			continue
 		}
-		chain, err := s.chain(ctx, p.Partition, p.Decree)
-		var corrupt *CorruptError
-		switch {
-		case errors.Is(err, ErrNotFound), errors.As(err, &corrupt):
-			return fmt.Errorf("%w: partition %d at decree %d: %w", ErrIncomplete, p.Partition, p.Decree, err)
-		case err != nil:
-			return fmt.Errorf("look at partition %d at decree %d: %w", p.Partition, p.Decree, err)
-		}
-		if crc := chain[len(chain)-1].CRC; crc != p.ManifestCRC {
-			return fmt.Errorf("%w: the checkpoint of partition %d at decree %d has the manifest %s, not %s",
-				ErrIncomplete, p.Partition, p.Decree, crc, p.ManifestCRC)
-		}
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = s.checkPart(ctx, p)
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Store) checkPart(ctx context.Context, p Part) error {
+	chain, err := s.chain(ctx, p.Partition, p.Decree)
+	var corrupt *CorruptError
+	switch {
+	case errors.Is(err, ErrNotFound), errors.As(err, &corrupt):
+		return fmt.Errorf("%w: partition %d at decree %d: %w", ErrIncomplete, p.Partition, p.Decree, err)
+	case err != nil:
+		return fmt.Errorf("look at partition %d at decree %d: %w", p.Partition, p.Decree, err)
+	}
+	if crc := chain[len(chain)-1].CRC; crc != p.ManifestCRC {
+		return fmt.Errorf("%w: the checkpoint of partition %d at decree %d has the manifest %s, not %s",
+			ErrIncomplete, p.Partition, p.Decree, crc, p.ManifestCRC)
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ type NodeRun struct {
 	s       *Service
 	begun   time.Time
 	done    chan struct{}
+	settled chan struct{}
 	results []Outcome
 	// Both are set before done is closed.
 	manifest *NodeManifest
@@ -53,8 +54,11 @@ type NodeRun struct {
 	mu sync.Mutex
 }
 
-// Done is closed when the run has ended and the retention has been applied.
+// Done is closed when the run has ended: the node's checkpoint is there, or it failed.
 func (r *NodeRun) Done() <-chan struct{} { return r.done }
+
+// Settled is closed when the retention has been applied, too.
+func (r *NodeRun) Settled() <-chan struct{} { return r.settled }
 
 // Err joins a *PartitionError for each partition that failed; nil until Done is
 // closed and after a success.
@@ -115,7 +119,7 @@ func (s *Service) CreateNode(full bool) (*NodeRun, error) {
 		s.mu.Unlock()
 		return nil, ErrNodeRunning
 	}
-	run := &NodeRun{s: s, begun: s.o.Create.Now().UTC(), done: make(chan struct{})}
+	run := &NodeRun{s: s, begun: s.o.Create.Now().UTC(), done: make(chan struct{}), settled: make(chan struct{})}
 	for id := range s.o.Create.Partitions {
 		run.results = append(run.results, Outcome{Partition: id})
 	}
@@ -203,8 +207,9 @@ func (r *NodeRun) wait(ctx context.Context, jobs []*tasks.Job) {
 	}
 	r.err = errors.Join(append(errs, ctx.Err())...)
 	r.s.endNode(r)
-	r.s.pruneAll(ctx)
 	close(r.done)
+	r.s.pruneAll(ctx)
+	close(r.settled)
 }
 
 func (r *NodeRun) compose() *NodeManifest {

@@ -60,7 +60,7 @@ func TestService(t *testing.T) {
 	for range 4 {
 		run, err := s.CreateNode(true)
 		must(t, err)
-		<-run.Done()
+		<-run.Settled()
 		must(t, run.Err())
 		for i, o := range run.Outcomes() {
 			if o.Manifest.Decree != parts[i].applied {

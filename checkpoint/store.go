@@ -36,10 +36,7 @@ type Store struct {
 // NewStore returns the store in folder root, which need not exist yet. A nil
 // fs means the real one.
 func NewStore(fs vfs.FS, root string) *Store {
-	if fs == nil {
-		fs = vfs.Default
-	}
-	return NewStoreAt(&folder{fs, root})
+	return NewStoreAt(NewFolder(fs, root))
 }
 
 // NewStoreAt returns the store that b keeps.

@@ -304,10 +304,14 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 		return CheckpointsAnswer{}, err
 	}
 	var run job
+	ended := make(<-chan struct{})
 	if partition == nil {
-		run, err = n.checkpoints.CreateNode(full)
-	} else {
-		run, err = n.checkpoints.CreateNow(*partition, full)
+		var all *checkpoint.NodeRun
+		if all, err = n.checkpoints.CreateNode(full); err == nil {
+			run, ended = all, all.Settled()
+		}
+	} else if run, err = n.checkpoints.CreateNow(*partition, full); err == nil {
+		ended = run.Done()
 	}
 	if err != nil {
 		return CheckpointsAnswer{}, err
@@ -320,7 +324,7 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 				progress(answer)
 			}
 			continue
-		case <-run.Done():
+		case <-ended:
 		case <-ctx.Done():
 		}
 		ticks.Stop()

@@ -97,7 +97,7 @@ type Options struct {
 	CheckpointKeepFor time.Duration
 	// CheckpointKeep is how many checkpoints of a partition are kept. Default 2.
 	CheckpointKeep int
-	// CheckpointParallel bounds the checkpoints made at once. Default 8.
+	// CheckpointParallel bounds the checkpoints made at once. Default 32.
 	CheckpointParallel int
 	// CheckpointParallelMin is how many checkpoints are made at once even when clients wait or disks are short, 1 to
 	// CheckpointParallel. Default 1; equal to CheckpointParallel, their number does not follow the load.
@@ -151,7 +151,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.DupWindowBytes, 4<<20)
 	setDefault(&o.CheckpointPeriod, time.Hour)
 	setDefault(&o.CheckpointKeep, 2)
-	setDefault(&o.CheckpointParallel, 8)
+	setDefault(&o.CheckpointParallel, 32)
 	setDefault(&o.CheckpointParallelMin, 1)
 	setDefault(&o.GCRate, 32<<20)
 	setDefault(&o.DropGrace, 24*time.Hour)
@@ -330,6 +330,7 @@ func (o *Options) taskSpecs() ([]tasks.Spec, error) {
 	for i := range specs {
 		if specs[i].Code == tasks.Checkpoint {
 			specs[i].Period = max(0, o.CheckpointPeriod)
+			specs[i].MaxStarted = o.CheckpointParallel // the limit that follows resources decides below it
 		}
 	}
 	for _, f := range []struct {

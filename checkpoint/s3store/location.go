@@ -14,7 +14,7 @@ const Scheme = "s3://"
 const (
 	minPartBytes     = 5 << 20 // S3's own bound
 	maxPartBytes     = 5 << 30
-	defaultPartBytes = 8 << 20
+	defaultPartBytes = minPartBytes
 )
 
 // Location says where the objects are.
@@ -32,7 +32,7 @@ type Location struct {
 	// environment, then AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials.
 	CredentialsFile string
 	// PartBytes is the size of an upload's parts and of the memory for each chunk
-	// being uploaded, 5 MiB to 5 GiB, default 8 MiB.
+	// being uploaded, 5 MiB to 5 GiB, default 5 MiB.
 	PartBytes int64
 	// BytesPerSecond bounds the rate of all uploads together; 0 = no bound.
 	BytesPerSecond int64

@@ -23,7 +23,7 @@ func benchCommand() *cli.Command {
 	c := &cli.Command{
 		Name:        "bench",
 		Usage:       "measure nodes and the parts of one",
-		Subcommands: []*cli.Command{benchDup(), benchKV(), benchCrash(), benchSched(), benchPlog(), benchSimulate()},
+		Subcommands: []*cli.Command{benchDup(), benchKV(), benchCrash(), benchSched(), benchPlog(), benchCheckpoint(), benchSimulate()},
 	}
 	for _, sub := range c.Subcommands {
 		sub.Before = checkJSONFile

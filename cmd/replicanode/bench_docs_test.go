@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicanode/bench/checkpointbench"
 	"replicanode/bench/crash"
 	"replicanode/bench/dup"
 	"replicanode/bench/kv"
@@ -40,6 +41,7 @@ func TestBenchmarkNamesAreListed(t *testing.T) {
 	}{
 		"dup": {dup.Names(), dup.Result{}}, "kv": {kv.Names(), kv.Result{}}, "crash": {crash.Names(), crash.Round{}},
 		"sched": {sched.Names(), sched.Result{}}, "plog": {plogbench.Names(), plogbench.Result{}}, "simulate": {simulate.Names(), simulate.Result{}},
+		"checkpoint": {checkpointbench.Names(), checkpointbench.Result{}},
 	}
 	for _, c := range benchCommand().Subcommands {
 		r, known := results[c.Name]
