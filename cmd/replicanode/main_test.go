@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -16,6 +18,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if line := os.Getenv(childArgs); line != "" {
+		var args []string
+		if err := json.Unmarshal([]byte(line), &args); err != nil {
+			panic(err)
+		}
+		os.Exit(execute(context.Background(), args, os.Stdout, os.Stderr))
+	}
 	// ants starts two goroutines of its default pool when it is loaded.
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
