@@ -5,6 +5,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"replicanode/replica"
 	"replicanode/replica/mutation"
 )
 
@@ -119,4 +120,43 @@ func TestRemoteSetBackIsFilledAgain(t *testing.T) {
 	target.mu.Unlock()
 	h.startReceiver()
 	target.mustEqual(t, p)
+}
+
+// In fail mode skip, just what the remote refuses by itself is left out, whatever else happens on the way.
+func TestSkipsOnlyWhatIsRefusedUnderFaults(t *testing.T) {
+	runs := 0
+	rapid.Check(t, func(r *rapid.T) {
+		if runs++; runs > 30 && !stress() {
+			return
+		}
+		s := newScenario(t, Options{
+			Remotes:       []Remote{{Name: "backup", Addresses: []string{node}, FailMode: FailSkip}},
+			TailBytes:     rapid.SampledFrom([]int{-1, 3000, 1 << 20}).Draw(r, "tail bytes"),
+			BatchBytes:    rapid.SampledFrom([]int{1024, 8192}).Draw(r, "batch bytes"),
+			WindowBatches: rapid.IntRange(1, 6).Draw(r, "window"),
+			AckTimeout:    ackTimeout,
+		})
+		defer s.close()
+		every := rapid.Uint64Range(2, 60).Draw(r, "one of so many is refused")
+		refused := make(map[uint64]error)
+		var decrees []uint64
+		for d := every; d < 2000; d += every {
+			refused[d] = &replica.TooLargeError{What: "value", Bytes: 9, Limit: 8}
+			decrees = append(decrees, d)
+		}
+		for _, target := range s.targets {
+			target.refused = refused
+		}
+		s.faults.set(rapid.Uint64().Draw(r, "seed"), rapid.SampledFrom([]int{0, 5, 40}).Draw(r, "fault percent"))
+		s.startReceiver()
+		s.startSource()
+		for range rapid.IntRange(1, 12).Draw(r, "steps") {
+			s.step(r)
+		}
+		s.heal()
+		for i, p := range s.partitions {
+			p.without(decrees...)
+			s.targets[i].mustEqual(t, p)
+		}
+	})
 }

@@ -88,7 +88,7 @@ func (p *pipeline) skipRefused(err error) bool {
 	oldest, newest := p.inflight[0], p.inflight[len(p.inflight)-1]
 	switch {
 	case len(p.inflight) == 1 && oldest.only != 0:
-		p.refused = oldest.only
+		p.refused, p.careful = oldest.only, max(p.careful, oldest.last)
 		p.skipped(oldest.only, oldest.only, refusal.detail)
 		return true
 	case oldest.first == 0 && len(p.inflight) == 1:

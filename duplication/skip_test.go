@@ -169,3 +169,20 @@ func TestFailModesHaveNames(t *testing.T) {
 		t.Errorf("an unknown mode: %v, %s", err, FailMode(9))
 	}
 }
+
+// A mutation that is refused in a batch of its own is known at once.
+func TestSkipOfALoneMutation(t *testing.T) {
+	h := newHarness(t, 1, Options{Remotes: skipping})
+	p, target := h.partitions[0], h.targets[0]
+	target.refused = map[uint64]error{1: &replica.TooLargeError{What: "value", Bytes: 9, Limit: 8}}
+	p.write(1, 100)
+	h.startReceiver()
+	h.startSource()
+	s := h.awaitStatus("it is passed over", func(s PipelineStatus) bool { return s.Confirmed == 1 })
+	if s.SkippedDecrees != 1 || s.Failures != 1 {
+		t.Errorf("%+v", s)
+	}
+	p.write(1, 100)
+	p.without(1)
+	target.mustEqual(t, p)
+}
