@@ -13,9 +13,6 @@ import (
 	"replicanode/server/admin"
 )
 
-// seedAttempts is how often restoring is tried: the primary keeps one checkpoint only and makes the next one meanwhile.
-const seedAttempts = 20
-
 // replaceBackup kills the backup, removes its folder and, under load, starts a new one in its place which is restored from
 // checkpoints of the primary.
 func (r *run) replaceBackup(ctx context.Context) (restart time.Duration, err error) {
@@ -83,19 +80,14 @@ func awaitCheckpoint(ctx context.Context, client *admin.Client, id uint64) error
 	}
 }
 
-// seed replaces the backup's folder by one restored from the primary's checkpoints.
+// seed replaces the backup's folder by one restored from the primary's newest checkpoint of all partitions.
 func (r *run) seed(ctx context.Context, backup process.Options) error {
-	var failure error
-	for range seedAttempts {
-		if err := os.RemoveAll(backup.Dir); err != nil {
-			return fmt.Errorf("remove the backup's folder: %w", err)
-		}
-		restore := exec.CommandContext(ctx, backup.Binary, "checkpoint", "restore", "--data-dir", r.primary.Dir(), "--to", backup.Dir)
-		out, err := restore.CombinedOutput()
-		if err == nil {
-			return nil
-		}
-		failure = fmt.Errorf("restore the backup: %w: %s", err, strings.TrimSpace(string(out)))
+	if err := os.RemoveAll(backup.Dir); err != nil {
+		return fmt.Errorf("remove the backup's folder: %w", err)
 	}
-	return failure
+	restore := exec.CommandContext(ctx, backup.Binary, "checkpoint", "restore", "--data-dir", r.primary.Dir(), "--node", "latest", "--to", backup.Dir)
+	if out, err := restore.CombinedOutput(); err != nil {
+		return fmt.Errorf("restore the backup: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
