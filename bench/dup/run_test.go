@@ -44,7 +44,8 @@ func TestExperiment(t *testing.T) {
 	}
 	t.Run("all parts", func(t *testing.T) {
 		o := small
-		o.Policies = []string{"low", "common"}
+		o.Policies = []string{"low", "common", "adaptive"}
+		o.ThrottleSeconds = 1
 		var progress bytes.Buffer
 		rep, err := Run(context.Background(), o, &progress)
 		if err != nil {
@@ -62,10 +63,17 @@ func TestExperiment(t *testing.T) {
 				t.Errorf("%s: task waits %v", r.Policy, r.TaskWaitMs)
 			}
 		}
-		if len(rep.Runs) != 2 || rep.Runs[0].CheckpointsDone == 0 || rep.Runs[0].CheckpointsDone != rep.Runs[1].CheckpointsDone {
+		for _, r := range rep.Runs {
+			if slow := r.Throttled; (slow != nil) != (r.Policy == "adaptive") {
+				t.Errorf("%s: throttled part %+v", r.Policy, slow)
+			} else if slow != nil && (len(slow.LimitedBy) == 0 || slow.LagMsMax < 100 || slow.LevelsMoved != 0) {
+				t.Errorf("throttled part %+v", slow)
+			}
+		}
+		if len(rep.Runs) != 3 || rep.Runs[0].CheckpointsDone == 0 || rep.Runs[0].CheckpointsDone != rep.Runs[1].CheckpointsDone {
 			t.Errorf("the maintenance differs: %+v", rep.Runs)
 		}
-		if !strings.Contains(progress.String(), "[8/8] common at 500/s: failover") {
+		if !strings.Contains(progress.String(), "[11/13] adaptive at 500/s: backup throttled") {
 			t.Errorf("progress:\n%s", progress.String())
 		}
 	})
