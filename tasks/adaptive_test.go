@@ -300,6 +300,23 @@ func TestRemoteLimitIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A slow remote that takes something now and then lets loading wait for a slot for a moment each time.
+func TestRemoteLimitWithMomentsOfSchedulingIsLeftAlone(t *testing.T) {
+	l := newLoop(1)
+	now := time.Unix(5000, 0)
+	for i := range 100 {
+		s := Signals{Lag: Measured(9, now), LagLimit: LimitRemote}
+		if i%scheduledTicks != 0 {
+			s.LagLimit = LimitScheduling
+		}
+		l.policy.step(now, s)
+		now = now.Add(250 * time.Millisecond)
+	}
+	if len(l.decisions) != 0 {
+		t.Errorf("decisions %v", l.decisions)
+	}
+}
+
 func TestRulesOneByOne(t *testing.T) {
 	now := time.Unix(5000, 0)
 	base := func() Signals {
@@ -319,7 +336,9 @@ func TestRulesOneByOne(t *testing.T) {
 		l := newLoop(1)
 		s := base()
 		tc.change(&s)
-		l.policy.step(now, s)
+		for range scheduledTicks {
+			l.policy.step(now, s)
+		}
 		if l.levels[tc.code] != tc.want || len(l.decisions) == 0 || l.decisions[0].Reason != tc.reason {
 			t.Errorf("%s: %s at %s, decisions %v", tc.name, tc.code, l.levels[tc.code], l.decisions)
 		}
@@ -333,7 +352,9 @@ func TestRulesOneByOne(t *testing.T) {
 	l := newLoop(1)
 	s := base()
 	s.Lag.Value, s.LagLimit = 9, LimitScheduling
-	l.policy.step(now, s)
+	for range scheduledTicks {
+		l.policy.step(now, s)
+	}
 	s.DiskFree.Value = 0.1
 	l.policy.step(now, s)
 	if l.levels[LoadPrivateLog] != threadpool.Common || l.levels[GCLogs] != threadpool.High {

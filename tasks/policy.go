@@ -31,8 +31,10 @@ type policy struct {
 	configured func(Code) (threadpool.Priority, bool)
 	decided    func(AdaptiveDecision)
 
-	levels     map[Code]threadpool.Priority
-	lag        toggle
+	levels map[Code]threadpool.Priority
+	lag    toggle
+	// scheduled counts the ticks in a row at which scheduling limited the lag.
+	scheduled  int
 	disk       toggle
 	logs       toggle
 	checkpoint toggle
@@ -52,6 +54,8 @@ const (
 	firstProbe    = 15 * time.Second
 	longestProbe  = 10 * time.Minute
 	longestDwell  = 10 * time.Minute
+	// scheduledTicks is how many ticks in a row scheduling must limit the lag before loading is promoted.
+	scheduledTicks = 2
 )
 
 func newPolicy(o AdaptiveOptions, l levers, configured func(Code) (threadpool.Priority, bool), decided func(AdaptiveDecision)) *policy {
@@ -139,7 +143,13 @@ func (p *policy) stepCheckpoint(now time.Time, s Signals) {
 // stepLag promotes loading only while a higher priority can help: scheduling limits it and space is not short.
 func (p *policy) stepLag(now time.Time, s Signals) {
 	lag, target := s.Lag.Value, p.o.LagTarget.Seconds()
-	helps := s.LagLimit == LimitScheduling && !p.disk.on
+	// A pipeline that waits for its remote waits for a slot, too, in the moment in which the remote takes more.
+	if s.LagLimit != LimitScheduling {
+		p.scheduled = 0
+	} else if p.scheduled++; p.scheduled > scheduledTicks {
+		p.scheduled = scheduledTicks
+	}
+	helps := p.scheduled == scheduledTicks && !p.disk.on
 	pointless := s.LagLimit == LimitRemote || s.LagLimit == LimitDisk
 	under := lag < target*(1-p.o.Hysteresis) || pointless
 	if p.disk.on && p.lag.on {
