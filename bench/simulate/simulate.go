@@ -127,19 +127,19 @@ func DefaultPolicies() []Policy {
 // Options configure Run.
 type Options struct {
 	// Nodes, 1 to 100,000, share Partitions, at least one each. Defaults 10 and 64 a node.
-	Nodes      int
-	Partitions int
+	Nodes      int `json:"nodes"`
+	Partitions int `json:"partitions"`
 	// Workers is the number of slots of each node. Default 4.
-	Workers int
+	Workers int `json:"workers"`
 	// Length is the virtual time simulated. Default 1 min.
-	Length time.Duration
+	Length time.Duration `json:"length_ns"`
 	// Seed makes runs differ. Default 1.
-	Seed uint64
+	Seed uint64 `json:"seed"`
 	// Workload and Policies default to DefaultWorkload and DefaultPolicies.
-	Workload Workload
-	Policies []Policy
+	Workload Workload `json:"workload"`
+	Policies []Policy `json:"policies"`
 	// Progress, if set, is told how many of all node simulations are done.
-	Progress func(done, all int)
+	Progress func(done, all int) `json:"-"`
 }
 
 // EnsureDefaults fills the fields that are zero.

@@ -77,3 +77,12 @@ func TestWorkloadsAreReadAndChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestOptionsCanBeWrittenAsConfig(t *testing.T) {
+	o := Options{Progress: func(int, int) {}}
+	o.EnsureDefaults()
+	text, err := json.Marshal(o)
+	if err != nil || !bytes.Contains(text, []byte(`"partitions":640`)) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
