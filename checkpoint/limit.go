@@ -174,31 +174,48 @@ func (l *limit) figures() (allowed, running, waiting int) {
 	return l.allowed, l.running, len(l.waiting)
 }
 
-// watchedTurn looks at the limit now and then while a copy is made.
+// watchedTurn looks at the limit now and then while a copy is made, and keeps the pace.
 type watchedTurn struct {
 	Turn
 	limit *limit
+	pace  *pace
+	sleep func(time.Duration) error // without the slot
 	last  time.Time
+	began time.Time // the present slice
 }
 
-// Yield passes on, and looks at the limit a few times per second.
-func (w *watchedTurn) Yield(ioBytes int) error {
-	if now := time.Now(); now.Sub(w.last) > 100*time.Millisecond {
+// look looks at the limit a few times per second.
+func (w *watchedTurn) look(now time.Time) {
+	if now.Sub(w.last) > 100*time.Millisecond {
 		w.last = now
 		w.limit.look()
 	}
-	return w.Turn.Yield(ioBytes)
+}
+
+// Yield passes on, and pauses as the pace demands.
+func (w *watchedTurn) Yield(ioBytes int) error {
+	now := time.Now()
+	w.look(now)
+	if pause := w.pace.used(now, now.Sub(w.began)); pause > 0 {
+		if err := w.sleep(pause); err != nil {
+			return err
+		}
+	}
+	err := w.Turn.Yield(ioBytes)
+	w.began = time.Now()
+	return err
 }
 
 // Await passes on. Whoever waits for the disk or the net leaves its processor to another copy.
 func (w *watchedTurn) Await(ch <-chan struct{}) error {
 	w.limit.park(1)
 	defer w.limit.park(-1)
-	if now := time.Now(); now.Sub(w.last) > 100*time.Millisecond {
-		w.last = now
-		w.limit.look()
-	}
-	return w.Turn.Await(ch)
+	now := time.Now()
+	w.look(now)
+	w.pace.used(now, now.Sub(w.began))
+	err := w.Turn.Await(ch)
+	w.began = time.Now()
+	return err
 }
 
 func (l *limit) park(n int) {

@@ -137,7 +137,7 @@ func (s *Service) CreateNode(full bool) (*NodeRun, error) {
 	for i := range jobs {
 		var err error
 		if p := s.parts[run.results[i].Partition]; p == nil {
-			err = ErrUnknownPartition
+			err = s.unknown(run.results[i].Partition)
 		} else {
 			jobs[i], err = s.submit(p, s.task(p, full, func(m *Manifest) { run.note(i, m, nil, false) }))
 		}

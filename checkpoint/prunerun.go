@@ -55,7 +55,7 @@ func (s *Service) Prune(partition *uint32, r Retention) (*PruneRun, error) {
 	if partition != nil {
 		p := s.parts[*partition]
 		if p == nil {
-			return nil, fmt.Errorf("%w: %d", ErrUnknownPartition, *partition)
+			return nil, fmt.Errorf("partition %d: %w", *partition, s.unknown(*partition))
 		}
 		parts = []*partitionState{p}
 	}

@@ -44,8 +44,12 @@ type ServiceOptions struct {
 	Create CreateOptions
 	// Limit bounds the copies made at once, by the node's resources.
 	Limit LimitOptions
+	// Pace bounds what copies take of the processors while clients are served.
+	Pace PaceOptions
 	// Retention is applied to a partition after each new checkpoint of it.
 	Retention Retention
+	// Missing, if set, says why a partition has no source; nil when it does not know.
+	Missing func(partition uint32) error
 	// Created, if set, is told of each finished checkpoint. It must not block.
 	Created func(*Manifest)
 	// Logger gets one line per event; nil discards.
@@ -59,6 +63,7 @@ func (o *ServiceOptions) EnsureDefaults() {
 	o.Create.EnsureDefaults()
 	o.Retention.EnsureDefaults()
 	o.Limit.EnsureDefaults()
+	o.Pace.EnsureDefaults()
 	if o.Created == nil {
 		o.Created = func(*Manifest) {}
 	}
@@ -79,7 +84,7 @@ func (o *ServiceOptions) Validate() error {
 		}
 		seen[src.ID()] = true
 	}
-	return errors.Join(o.Create.Validate(), o.Retention.Validate(), o.Limit.Validate())
+	return errors.Join(o.Create.Validate(), o.Retention.Validate(), o.Limit.Validate(), o.Pace.Validate())
 }
 
 // Service makes checkpoints of a node's partitions, periodically and on demand.
@@ -88,6 +93,7 @@ type Service struct {
 	o       ServiceOptions
 	metrics *metrics
 	limit   *limit
+	pace    *pace
 	parts   map[uint32]*partitionState
 	order   []*partitionState
 
@@ -117,7 +123,7 @@ func NewService(o ServiceOptions) (*Service, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{o: o, limit: newLimit(o.Limit), parts: make(map[uint32]*partitionState)}
+	s := &Service{o: o, limit: newLimit(o.Limit), pace: newPace(o.Pace), parts: make(map[uint32]*partitionState)}
 	for _, src := range o.Sources {
 		p := &partitionState{src: src, state: PartitionStatus{Partition: src.ID()}}
 		s.parts[src.ID()] = p
@@ -208,12 +214,22 @@ func (s *Service) Stop(ctx context.Context) error {
 
 func key(partition uint32) string { return strconv.FormatUint(uint64(partition), 10) }
 
+// unknown is the error for a partition without a source.
+func (s *Service) unknown(partition uint32) error {
+	if s.o.Missing != nil {
+		if reason := s.o.Missing(partition); reason != nil {
+			return fmt.Errorf("%w: %w", ErrUnknownPartition, reason)
+		}
+	}
+	return ErrUnknownPartition
+}
+
 // CreateNow begins a checkpoint of one partition, a full one on request. The
 // job ends when the checkpoint and the pruning after it are done, or failed for good.
 func (s *Service) CreateNow(partition uint32, full bool) (*tasks.Job, error) {
 	p := s.parts[partition]
 	if p == nil {
-		return nil, fmt.Errorf("%w: %d", ErrUnknownPartition, partition)
+		return nil, fmt.Errorf("partition %d: %w", partition, s.unknown(partition))
 	}
 	return s.submit(p, s.task(p, full, nil))
 }
@@ -265,7 +281,7 @@ func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threa
 			return err
 		}
 		defer s.limit.leave()
-		turn := &watchedTurn{Turn: slot, limit: s.limit}
+		turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, began: time.Now()}
 		o := s.o.Create
 		o.Incremental = o.Incremental && !full
 		o.Progress = s.begin(p)

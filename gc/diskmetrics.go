@@ -25,11 +25,13 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 	inodes := desc("free_inodes", "Inodes free for this process.", "path")
 	level := desc("level", "0 ok, 1 low, 2 critical: writes are refused.", "path")
 	stuck := desc("stuck", "1 while the disk does not answer.", "path")
-	sync := desc("sync_seconds", "How long the newest write and sync of 4 KiB took.", "path")
+	write := desc("write_seconds", "How long the newest write of 4 KiB took.", "path")
+	sync := desc("sync_seconds", "How long the sync after the newest write of 4 KiB took.", "path")
+	ioErrors := desc("io_errors_total", "Runs in which a call to the disk failed, since the start.", "path")
 	failed := desc("errors_total", "Runs in which the disk could not be measured, since the start.", "path")
-	owned := desc("used_bytes", "Allocated bytes by owner: log, data, checkpoint.", "path", "partition", "kind")
+	owned := desc("used_bytes", "Allocated bytes by owner: log, data, checkpoint; garbage is that part of log and data that nothing needs.", "path", "partition", "kind")
 	rest := desc("unowned_bytes", "Allocated bytes of no partition: dropped, other.", "path", "kind")
-	descs := []*prometheus.Desc{total, free, inodes, level, stuck, sync, failed, owned, rest}
+	descs := []*prometheus.Desc{total, free, inodes, level, stuck, write, sync, failed, ioErrors, owned, rest}
 	reg.MustRegister(collectorFunc{descs, func(ch chan<- prometheus.Metric) {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -39,7 +41,9 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 			gauge(free, float64(disk.FreeBytes), disk.Path)
 			gauge(inodes, float64(disk.FreeInodes), disk.Path)
 			gauge(level, float64(disk.Level), disk.Path)
+			gauge(write, disk.WriteSeconds, disk.Path)
 			gauge(sync, disk.SyncSeconds, disk.Path)
+			ch <- prometheus.MustNewConstMetric(ioErrors, prometheus.CounterValue, float64(disk.IOErrors), disk.Path)
 			gauge(failed, float64(disk.Errors), disk.Path)
 			stuckValue := 0.0
 			if disk.Stuck {
@@ -53,6 +57,7 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 				gauge(owned, float64(p.LogBytes), disk.Path, id, "log")
 				gauge(owned, float64(p.DataBytes), disk.Path, id, "data")
 				gauge(owned, float64(p.CheckpointBytes), disk.Path, id, "checkpoint")
+				gauge(owned, float64(p.GarbageBytes), disk.Path, id, "garbage")
 			}
 		}
 	}})

@@ -39,6 +39,8 @@ type DiskStatOptions struct {
 	// Changed, if set, is told when the worst level of the disks changes, with the
 	// error for writes at LevelCritical, else nil. It must not block.
 	Changed func(level Level, refuse error)
+	// Garbage, if set, tells a partition's GarbageBytes. It must not block.
+	Garbage func(partition uint32) int64
 	// Usage asks for a disk's space; default statfs.
 	Usage func(path string) (Usage, error)
 	// Logger gets one line per event; nil discards.
@@ -88,14 +90,16 @@ type DiskStatus struct {
 	Path string `json:"path"`
 	Usage
 	Level Level `json:"level"`
-	// SyncSeconds is how long the newest write and sync of 4 KiB took.
-	SyncSeconds float64 `json:"sync_seconds"`
+	// WriteSeconds and SyncSeconds are how long the newest write of 4 KiB and the sync after it took.
+	WriteSeconds float64 `json:"write_seconds"`
+	SyncSeconds  float64 `json:"sync_seconds"`
 	// DroppedBytes and OtherBytes are what dropped replicas and files of no partition take.
 	DroppedBytes int64             `json:"dropped_bytes"`
 	OtherBytes   int64             `json:"other_bytes"`
 	Partitions   []PartitionUsage  `json:"partitions"`
-	Stuck        bool              `json:"stuck"` // does not answer
-	Errors       uint64            `json:"errors"`
+	Stuck        bool              `json:"stuck"`     // does not answer
+	Errors       uint64            `json:"errors"`    // runs in which it could not be measured
+	IOErrors     uint64            `json:"io_errors"` // those among them in which a call failed, rather than took too long
 	LastError    string            `json:"last_error,omitempty"`
 	Measured     time.Time         `json:"measured"` // when the newest run of this disk was complete
 	partitions   map[uint32]*usage // while a run collects
@@ -107,6 +111,9 @@ type PartitionUsage struct {
 	LogBytes        int64  `json:"log_bytes"`
 	DataBytes       int64  `json:"data_bytes"`
 	CheckpointBytes int64  `json:"checkpoint_bytes"`
+	// GarbageBytes of the above hold nothing that is needed: log files that wait for
+	// their next use, and entries that the database will drop when it compacts.
+	GarbageBytes int64 `json:"garbage_bytes"`
 }
 
 type usage = PartitionUsage
@@ -267,6 +274,9 @@ func (d *DiskStat) measure(turn Turn, i int) error {
 	disk.Stuck, disk.LastError = stuck, ""
 	if err != nil {
 		disk.Errors++
+		if !errors.Is(err, ErrNoAnswer) {
+			disk.IOErrors++
+		}
 		disk.LastError = err.Error()
 	}
 	if sizes != nil {
@@ -326,7 +336,7 @@ const probeName = "disk-probe"
 // latency writes and syncs 4 KiB in place.
 func (d *DiskStat) latency(turn Turn, i int) error {
 	path := d.o.FS.PathJoin(d.o.Dirs[i], probeName)
-	took := new(time.Duration)
+	wrote, synced := new(time.Duration), new(time.Duration)
 	err := d.call(turn, i, func() error {
 		f, err := d.o.FS.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
@@ -334,17 +344,18 @@ func (d *DiskStat) latency(turn Turn, i int) error {
 		}
 		begun := time.Now()
 		_, err = f.WriteAt(make([]byte, 4096), 0)
+		*wrote = time.Since(begun)
 		if err == nil {
 			err = f.SyncData()
 		}
-		*took = time.Since(begun)
+		*synced = time.Since(begun) - *wrote
 		return errors.Join(err, f.Close())
 	})
 	if err != nil {
 		return err
 	}
 	d.mu.Lock()
-	d.disks[i].SyncSeconds = took.Seconds()
+	d.disks[i].WriteSeconds, d.disks[i].SyncSeconds = wrote.Seconds(), synced.Seconds()
 	d.mu.Unlock()
 	return nil
 }
@@ -372,6 +383,9 @@ func (d *DiskStat) sizes(turn Turn, i int) (*DiskStatus, error) {
 		}
 	}
 	for _, u := range st.partitions {
+		if d.o.Garbage != nil {
+			u.GarbageBytes = d.o.Garbage(u.Partition)
+		}
 		st.Partitions = append(st.Partitions, *u)
 	}
 	sortUsages(st.Partitions)

@@ -252,7 +252,7 @@ func TestSizes(t *testing.T) {
 	d := started(t, DiskStatOptions{Dirs: []string{"data"}, FS: broken, Usage: func(string) (Usage, error) { return Usage{1000, 900, 0, 0}, nil }, Registerer: reg})
 	must(t, d.run(&turn{}))
 	st := d.Status()[0]
-	want := []PartitionUsage{{0, 10, 21, 0}, {12, 0, 40, 80}}
+	want := []PartitionUsage{{0, 10, 21, 0, 0}, {12, 0, 40, 80, 0}}
 	if len(st.Partitions) != 2 || st.Partitions[0] != want[0] || st.Partitions[1] != want[1] {
 		t.Fatalf("partitions %+v", st.Partitions)
 	}

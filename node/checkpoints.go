@@ -262,8 +262,22 @@ func (n *Node) checkpointRetention() checkpoint.Retention {
 	return checkpoint.Retention{KeepLast: n.opts.CheckpointKeep, KeepFor: n.opts.CheckpointKeepFor}
 }
 
-// startCheckpoints starts the checkpoint service over the partitions that opened.
-func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error {
+// partitionError is why a partition does not serve, nil when that is not known.
+func (n *Node) partitionError(partition uint32) error {
+	if p := n.host.Partition(partition); p != nil {
+		return p.Err()
+	}
+	return nil
+}
+
+// serving says whether clients' requests were answered in the last seconds.
+func (n *Node) serving() bool {
+	return n.phases.readiness().Phase == PhaseServing && n.redis.WriteP99() > 0
+}
+
+// startCheckpoints starts the checkpoint service over the partitions that opened. healthy and busy say how clients and disks are;
+// nil: there are no clients to care for.
+func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) error {
 	id := n.folder.Identity
 	store, closeStore, err := OpenCheckpointStore(n.opts.DataDir, n.opts.CheckpointStore)
 	if err != nil {
@@ -275,6 +289,8 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error 
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
+		Missing:   n.partitionError,
+		Pace:      checkpoint.PaceOptions{Busy: busy},
 		Retention: n.checkpointRetention(),
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}
@@ -349,7 +365,7 @@ func (n *Node) startForCheckpoints(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.startCheckpoints(ctx, nil)
+	return n.startCheckpoints(ctx, nil, nil)
 }
 
 // LiveNode tells whether a process runs on a data folder, and where it serves operators.

@@ -226,7 +226,7 @@ func (n *Node) openPartitions() []*replica.Partition {
 }
 
 func (n *Node) startMaintenance(ctx context.Context) error {
-	if err := n.startCheckpoints(ctx, n.healthy); err != nil {
+	if err := n.startCheckpoints(ctx, n.healthy, n.serving); err != nil {
 		return err
 	}
 	return n.startGC(ctx)

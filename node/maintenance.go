@@ -43,7 +43,7 @@ func (n *Node) makeGC() error {
 	m := &n.maintenance
 	var err error
 	if m.disk, err = gc.NewDiskStat(gc.DiskStatOptions{
-		Dirs: []string{n.opts.DataDir}, Runner: n.tasks, Changed: n.spaceChanged, Logger: n.opts.Logger, Registerer: n.registry,
+		Dirs: []string{n.opts.DataDir}, Runner: n.tasks, Changed: n.spaceChanged, Garbage: n.garbage, Logger: n.opts.Logger, Registerer: n.registry,
 		Watermarks: gc.Watermarks{LowBytes: n.opts.DiskLowBytes, CriticalBytes: n.opts.DiskCriticalBytes},
 	}); err != nil {
 		return fmt.Errorf("make disk statistics: %w", err)
@@ -68,6 +68,21 @@ func (n *Node) makeGC() error {
 		return fmt.Errorf("make replica collection: %w", err)
 	}
 	return nil
+}
+
+// garbage is what a partition's log and database keep and nobody needs: spare log files, and entries that go with the next compaction.
+func (n *Node) garbage(partition uint32) int64 {
+	p := n.host.Partition(partition)
+	if p == nil || p.Err() != nil || p.Log() == nil {
+		return 0
+	}
+	bytes := int64(p.Log().Stats().Spares) * n.opts.SegmentBytes
+	if db := p.DB(); db != nil {
+		for _, table := range db.Tables() {
+			bytes += int64(table.StaleDataSize)
+		}
+	}
+	return bytes
 }
 
 // Dropped is the place of a data folder where dropped replicas wait for their removal.

@@ -49,7 +49,7 @@ func gcCommand() *cli.Command {
 						if err != nil {
 							return err
 						}
-						return show(c, a, "PATH LEVEL FREE TOTAL LOGS DATA CHECKPOINTS DROPPED SYNC ERROR", diskRows)
+						return show(c, a, "PATH LEVEL FREE TOTAL LOGS DATA CHECKPOINTS DROPPED GARBAGE WRITE SYNC IO-ERRORS ERROR", diskRows)
 					})
 				},
 			},
@@ -121,13 +121,15 @@ func diskRows(a node.DisksAnswer) [][]string {
 			sum.LogBytes += p.LogBytes
 			sum.DataBytes += p.DataBytes
 			sum.CheckpointBytes += p.CheckpointBytes
+			sum.GarbageBytes += p.GarbageBytes
 		}
 		problem := d.LastError
 		if d.Stuck {
 			problem = "does not answer"
 		}
 		rows = append(rows, []string{d.Path, d.Level.String(), size(d.FreeBytes), size(d.TotalBytes), size(sum.LogBytes), size(sum.DataBytes),
-			size(sum.CheckpointBytes), size(d.DroppedBytes), fmt.Sprintf("%.1fms", d.SyncSeconds*1e3), problem})
+			size(sum.CheckpointBytes), size(d.DroppedBytes), size(sum.GarbageBytes), fmt.Sprintf("%.1fms", d.WriteSeconds*1e3), fmt.Sprintf("%.1fms", d.SyncSeconds*1e3),
+			number(d.IOErrors), problem})
 	}
 	return rows
 }
