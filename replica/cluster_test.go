@@ -376,7 +376,7 @@ func (s *sourceCluster) mutation(at time.Time) []byte {
 		case 2:
 			b.HashDelete(k, f)
 		case 3:
-			b.Expire(k, uint64(at.UnixMilli()+20))
+			b.Expire(k, uint64(at.UnixMilli()+20), mutation.TimestampOfMillis(1<<40), 0)
 		default:
 			b.HashPut(k, f, k)
 		}

@@ -97,7 +97,7 @@ func visible(t testing.TB, p *Partition) map[string]string {
 	return all
 }
 
-// TestClustersConverge: two clusters write the same keys and ship to each other, in any interleaving. In the end
+// TestClustersConverge: two clusters write the same keys, or one only, and ship to each other, in any interleaving. In the end
 // both show the same, whatever won.
 func TestClustersConverge(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -125,6 +125,7 @@ func TestClustersConverge(t *testing.T) {
 				rt.Fatalf("confirmed %d of %d: %v", confirmed, b.Last, err)
 			}
 		}
+		narrow := rapid.Bool().Draw(rt, "narrow")
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			at := rapid.IntRange(0, 1).Draw(rt, "cluster")
 			switch rapid.IntRange(0, 5).Draw(rt, "step") {
@@ -134,6 +135,9 @@ func TestClustersConverge(t *testing.T) {
 				clock.advance(time.Duration(rapid.IntRange(0, 20).Draw(rt, "ms")) * time.Millisecond)
 			default:
 				o := drawOp(rt)
+				if narrow {
+					o.key = "a"
+				}
 				_ = try(nodes[at].Partition(0), o.run)
 			}
 		}
@@ -146,6 +150,57 @@ func TestClustersConverge(t *testing.T) {
 			rt.Fatalf("one shows %v\nthe other %v", a, b)
 		}
 	})
+}
+
+// TestExpiryEndsWithTheLifeOfAHash: an expiry says nothing of what begins after the hash was replaced, here or elsewhere, or
+// had lost its last field.
+func TestExpiryEndsWithTheLifeOfAHash(t *testing.T) {
+	key, f, g := []byte("h"), []byte("f"), []byte("g")
+	n := startNode(t, testOptions(t, testDir(t)))
+	defer n.stop(t)
+	p := n.Partition(0)
+	expiry := func() (at uint64) {
+		t.Helper()
+		do(t, p, func(tx *Tx) {
+			v, _, err := tx.Get(key)
+			must(t, err)
+			at = v.ExpireAt
+		})
+		return at
+	}
+	put := func(field []byte) {
+		t.Helper()
+		do(t, p, func(tx *Tx) { _, _ = tx.HashPut(key, field, []byte("1")) })
+	}
+	expire := func() {
+		t.Helper()
+		do(t, p, func(tx *Tx) { _, _ = tx.Expire(key, tx.NowMs()+1e6) })
+		if expiry() == 0 {
+			t.Fatal("no expiry was set")
+		}
+	}
+
+	put(f)
+	expire()
+	do(t, p, func(tx *Tx) { _, _ = tx.HashDelete(key, f) })
+	put(g)
+	if at := expiry(); at != 0 {
+		t.Errorf("a hash that was empty expires at %d", at)
+	}
+
+	// A remote replaced the hash before this cluster expired it and set another field: the field stays, the expiry does not.
+	before := time.Now()
+	expire()
+	put(f)
+	applyRemote(t, p, 1, before, func(b *mutation.Builder) { b.Put(key, []byte("s"), 0) })
+	if at := expiry(); at != 0 {
+		t.Errorf("a replaced hash expires at %d", at)
+	}
+	// Nor does one that a remote gave the life before.
+	applyRemote(t, p, 2, time.Now().Add(time.Second), func(b *mutation.Builder) { b.Expire(key, 1<<50, 0, 0) })
+	if at := expiry(); at != 0 {
+		t.Errorf("the expiry of another life counts: %d", at)
+	}
 }
 
 // TestFieldsOfConcurrentHashesMerge: clusters that set different fields of one hash keep both.

@@ -10,17 +10,20 @@ import (
 // the leader's effects, a follower's and a replay's are the same: what it does depends on nothing but the records
 // below the mutation's decree and the mutation itself.
 //
-// Greater stamps win, per key and per field of a hash; expiring is a delete stamped with the expiry's time.
-// A string or a delete of the key kills the fields with smaller stamps; a field with a greater stamp than the string
-// replaces it. The mutations of this cluster's clients are stamped after everything in the partition, so for them
-// (local) there is nothing to compare.
+// Greater stamps win, per key, per field of a hash and per expiry of a hash's life. A string or a delete of the key kills the
+// fields with smaller stamps and ends the hash's life, its expiry with it; a field with a greater stamp than the string replaces it.
+// The mutations of this cluster's clients are stamped after everything in the partition, so for them (local) there is nothing to
+// compare.
+//
+// No operation looks at a clock, or clusters that get the same ones at different times would differ: a key whose time is over stands
+// there until it is written, and a client's command that begins a new life on it deletes it first.
 type mutator struct {
 	s   *state
 	set *effects
 	// at is the timestamp of the log entry: unique in the partition, so it names generations.
 	at    mutation.Timestamp
 	stamp stamp
-	// nowMs decides what has expired.
+	// nowMs is the time by which a command decides what has expired.
 	nowMs uint64
 	local bool
 }
@@ -47,7 +50,7 @@ func (mu *mutator) apply(op *mutation.Op) error {
 	case mutation.OpDelete:
 		err = mu.delete(op.Key)
 	case mutation.OpExpire:
-		err = mu.expire(op.Key, op.ExpireAt)
+		err = mu.expire(op.Key, op.ExpireAt, stamp{op.BaseAt, op.BaseCluster})
 	case mutation.OpHashPut:
 		_, err = mu.hashPut(op.Key, op.Field, op.Value)
 	case mutation.OpHashDelete:
@@ -115,9 +118,6 @@ func (mu *mutator) loses(key []byte) (bool, error) {
 	if m.kind != recHash && m.kind != recEmptyHash || m.writer == mu.stamp.cluster {
 		return false, nil
 	}
-	if m.expired(mu.nowMs) {
-		return false, nil
-	}
 	return mu.cutFields(key, &m)
 }
 
@@ -142,18 +142,18 @@ func (mu *mutator) cutFields(key []byte, m *meta) (bool, error) {
 		mu.writeFieldTombstone(key, m.gen, name)
 	}
 	m.count -= uint64(len(older))
-	m.stamp = mu.stamp
+	m.stamp, m.expireAt, m.expiry = mu.stamp, 0, mu.stamp
 	mu.writeHash(key, m)
 	return true, nil
 }
 
-// expire changes a hash's expiry.
-func (mu *mutator) expire(key []byte, at uint64) error {
+// expire changes the expiry of a hash whose life began at base, or has no field left of it.
+func (mu *mutator) expire(key []byte, at uint64, base stamp) error {
 	m, err := mu.s.meta(key)
-	if err != nil || m.kind != recHash || m.expired(mu.nowMs) {
+	if err != nil || m.kind != recHash && m.kind != recEmptyHash {
 		return err
 	}
-	if mu.late(m.stamp) || mu.late(m.expiry) {
+	if m.stamp.after(base) || mu.late(m.stamp) || mu.late(m.expiry) {
 		return nil
 	}
 	m.expireAt, m.expiry = at, mu.stamp
@@ -202,13 +202,6 @@ func (mu *mutator) hashFor(key []byte) (m meta, alive bool, err error) {
 	if err != nil {
 		return m, false, err
 	}
-	if m.expired(mu.nowMs) {
-		ended := stamp{ts: mutation.TimestampOfMillis(m.expireAt)}
-		if m.stamp.after(ended) {
-			ended = m.stamp
-		}
-		m = meta{kind: recTombstone, stamp: ended}
-	}
 	if !mu.local && m.kind != recNone && mu.late(m.stamp) {
 		return m, false, nil
 	}
@@ -229,7 +222,7 @@ func (mu *mutator) hashDelete(key, name []byte) (deleted bool, err error) {
 		return false, err
 	}
 	if m.kind == recNone {
-		if was.visible(mu.nowMs) != String {
+		if was.kind != recString && was.kind != recChunked {
 			return false, nil
 		}
 		m.kind, m.gen, m.writer = recEmptyHash, mu.nextGeneration(), mu.stamp.cluster

@@ -158,7 +158,7 @@ func drawRemoteWrite(rt *rapid.T, b *mutation.Builder, now uint64) {
 	case 3:
 		b.HashDelete(k, field)
 	case 4:
-		b.Expire(k, expireAt)
+		b.Expire(k, expireAt, mutation.TimestampOfMillis(1<<42), 0)
 	}
 }
 

@@ -122,17 +122,29 @@ func (tx *Tx) Expire(key []byte, at uint64) (bool, error) {
 	if err != nil || !found {
 		return false, err
 	}
+	if at != 0 && at <= tx.mu.nowMs {
+		return tx.Delete(key)
+	}
 	if v.Kind == String {
 		return true, tx.Put(key, v.Data, at)
 	}
 	if err := tx.admit(mutation.ExpireBytes(key, at)); err != nil {
 		return false, err
 	}
-	if err := tx.note(tx.mu.expire(key, at)); err != nil {
-		return false, err
+	return true, tx.expireHash(key, at)
+}
+
+// expireHash sets when a hash expires, of which no field may be left.
+func (tx *Tx) expireHash(key []byte, at uint64) error {
+	m, err := tx.mu.s.meta(key)
+	if err == nil {
+		err = tx.mu.expire(key, at, m.stamp)
 	}
-	tx.b.Expire(key, at)
-	return true, nil
+	if err != nil {
+		return tx.note(err)
+	}
+	tx.b.Expire(key, at, m.stamp.ts, m.stamp.cluster)
+	return nil
 }
 
 // HashPut sets a field and says whether it is new. ErrWrongType if the key is a string.
@@ -143,7 +155,7 @@ func (tx *Tx) HashPut(key, field, data []byte) (bool, error) {
 	if err := tx.checkSize("hash field value", len(data), tx.limits.MaxFieldValueBytes); err != nil {
 		return false, err
 	}
-	if err := tx.hashToWrite(key, mutation.HashPutBytes(key, field, data)); err != nil {
+	if err := tx.hashToPut(key, mutation.HashPutBytes(key, field, data)); err != nil {
 		return false, err
 	}
 	created, err := tx.mu.hashPut(key, field, data)
@@ -156,7 +168,15 @@ func (tx *Tx) HashPut(key, field, data []byte) (bool, error) {
 
 // HashDelete removes a field and says whether it was there. ErrWrongType if the key is a string.
 func (tx *Tx) HashDelete(key, field []byte) (bool, error) {
-	if err := tx.hashToWrite(key, mutation.HashDeleteBytes(key, field)); err != nil {
+	m, err := tx.hash(key)
+	if err != nil {
+		tx.void = true
+		return false, err
+	}
+	if m.kind != recHash {
+		return false, nil
+	}
+	if err := tx.admit(mutation.HashDeleteBytes(key, field) + mutation.ExpireBytes(key, 0)); err != nil {
 		return false, err
 	}
 	deleted, err := tx.mu.hashDelete(key, field)
@@ -164,14 +184,38 @@ func (tx *Tx) HashDelete(key, field []byte) (bool, error) {
 		return false, err
 	}
 	tx.b.HashDelete(key, field)
+	if m.count == 1 && m.expireAt != 0 {
+		// The hash is gone, and its expiry with it.
+		return true, tx.expireHash(key, 0)
+	}
 	return true, nil
 }
 
-// hashToWrite checks that n bytes may be written to a hash.
-func (tx *Tx) hashToWrite(key []byte, n int) error {
+// hashToPut checks that n bytes may be written to a hash, and ends what is left of a life that is over.
+func (tx *Tx) hashToPut(key []byte, n int) error {
 	if _, err := tx.hash(key); err != nil {
 		tx.void = true
 		return err
+	}
+	m, err := tx.mu.s.meta(key)
+	if err != nil {
+		return tx.note(err)
+	}
+	switch {
+	case m.kind == recEmptyHash && m.expireAt != 0:
+		if err := tx.admit(n + mutation.ExpireBytes(key, 0)); err != nil {
+			return err
+		}
+		return tx.expireHash(key, 0)
+	case m.expired(tx.mu.nowMs):
+		if err := tx.admit(n + mutation.DeleteBytes(key)); err != nil {
+			return err
+		}
+		if err := tx.mu.delete(key); err != nil {
+			return tx.note(err)
+		}
+		tx.b.Delete(key)
+		return nil
 	}
 	return tx.admit(n)
 }

@@ -20,13 +20,16 @@
 //
 //	1  put          flags(1 byte) key(bytes) value(bytes) [expire-at ms(uvarint), if flag bit 0]
 //	2  delete       key(bytes)
-//	3  expire       key(bytes) expire-at ms(uvarint; 0 removes the expiry)
+//	3  expire       key(bytes) expire-at ms(uvarint; 0 removes the expiry) base timestamp(uvarint) base cluster(uvarint)
 //	4  hash put     key(bytes) field(bytes) value(bytes)
 //	5  hash delete  key(bytes) field(bytes)
 //	6  now          ms(uvarint): only as the first one
 //
-// By the time that "now" gives, in milliseconds since 1970, the others decide what has expired; without it, by that of the
-// timestamp. It is there when the timestamp is ahead of the clock on the wall, because a greater one came from another cluster.
+// "now" is the time, in milliseconds since 1970, by which it was decided what had expired; without it, that of the timestamp was
+// used. It is there when the timestamp is ahead of the clock on the wall, because a greater one came from another cluster.
+//
+// The base of an expire is the stamp of the last write of the whole key that its cluster knew: of a later life of the key it says
+// nothing.
 //
 // The body of a duplicated mutation is one Batch:
 //

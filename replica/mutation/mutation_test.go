@@ -19,7 +19,7 @@ func sample() []byte {
 	b.Put([]byte("k"), []byte("v"), 0)
 	b.Put([]byte("k"), nil, 12345)
 	b.Delete([]byte("gone"))
-	b.Expire([]byte("h"), 0)
+	b.Expire([]byte("h"), 0, 7, 8)
 	b.HashPut([]byte("h"), []byte("f"), bytes.Repeat([]byte("x"), 300))
 	b.HashDelete([]byte("h"), []byte("f"))
 	return bytes.Clone(b.Bytes())
@@ -216,7 +216,7 @@ func reencode(t *testing.T, h Header, data []byte) []byte {
 		case OpDelete:
 			b.Delete(op.Key)
 		case OpExpire:
-			b.Expire(op.Key, op.ExpireAt)
+			b.Expire(op.Key, op.ExpireAt, op.BaseAt, op.BaseCluster)
 		case OpHashPut:
 			b.HashPut(op.Key, op.Field, op.Value)
 		case OpHashDelete:

@@ -13,13 +13,14 @@ const (
 	OpPut OpCode = 1 + iota
 	// OpDelete removes a key of any kind.
 	OpDelete
-	// OpExpire changes when a hash expires. (A string's expiry is changed by putting it again.)
+	// OpExpire changes when one life of a hash expires: that since the last write of the whole key, which Base names. (A string's
+	// expiry is changed by putting it again.)
 	OpExpire
 	// OpHashPut sets one field of a hash; an absent hash comes to be.
 	OpHashPut
 	// OpHashDelete removes one field; a hash without fields is gone.
 	OpHashDelete
-	// OpNow says by which time the others decide what has expired. It comes first, or not at all.
+	// OpNow says by which time it was decided what had expired. It comes first, or not at all.
 	OpNow
 )
 
@@ -52,6 +53,9 @@ type Op struct {
 	Value []byte // OpPut, OpHashPut
 	// ExpireAt is in milliseconds since 1970; 0 is never. OpPut and OpExpire.
 	ExpireAt uint64
+	// BaseAt and BaseCluster stamp the last write of the whole key. OpExpire.
+	BaseAt      Timestamp
+	BaseCluster uint64
 	// Now is in milliseconds since 1970. OpNow.
 	Now uint64
 }
@@ -98,10 +102,12 @@ func (b *Builder) Delete(key []byte) {
 }
 
 // Expire appends an OpExpire.
-func (b *Builder) Expire(key []byte, expireAt uint64) {
+func (b *Builder) Expire(key []byte, expireAt uint64, baseAt Timestamp, baseCluster uint64) {
 	b.buf = append(b.buf, byte(OpExpire))
 	b.buf = appendBytes(b.buf, key)
 	b.buf = binary.AppendUvarint(b.buf, expireAt)
+	b.buf = binary.AppendUvarint(b.buf, uint64(baseAt))
+	b.buf = binary.AppendUvarint(b.buf, baseCluster)
 	b.ops++
 }
 
@@ -140,8 +146,10 @@ func PutBytes(key, value []byte, expireAt uint64) int {
 // DeleteBytes is what Delete appends.
 func DeleteBytes(key []byte) int { return 1 + bytesLen(key) }
 
-// ExpireBytes is what Expire appends.
-func ExpireBytes(key []byte, expireAt uint64) int { return 1 + bytesLen(key) + uvarintLen(expireAt) }
+// ExpireBytes bounds what Expire appends.
+func ExpireBytes(key []byte, expireAt uint64) int {
+	return 1 + bytesLen(key) + uvarintLen(expireAt) + 2*binary.MaxVarintLen64
+}
 
 // HashPutBytes is what HashPut appends.
 func HashPutBytes(key, field, value []byte) int {
@@ -200,9 +208,7 @@ func (d *Decoder) Next(op *Op) bool {
 	case OpDelete:
 		op.Key, b, ok = takeBytes(b)
 	case OpExpire:
-		if op.Key, b, ok = takeBytes(b); ok {
-			op.ExpireAt, b, ok = takeUvarint(b)
-		}
+		b, ok = decodeExpire(op, b)
 	case OpHashPut:
 		if op.Key, b, ok = takeBytes(b); ok {
 			if op.Field, b, ok = takeBytes(b); ok {
@@ -241,6 +247,22 @@ func decodePut(op *Op, b []byte) (rest []byte, ok bool) {
 	}
 	op.ExpireAt, b, ok = takeUvarint(b)
 	return b, ok && op.ExpireAt != 0
+}
+
+func decodeExpire(op *Op, b []byte) (rest []byte, ok bool) {
+	if op.Key, b, ok = takeBytes(b); !ok {
+		return nil, false
+	}
+	if op.ExpireAt, b, ok = takeUvarint(b); !ok {
+		return nil, false
+	}
+	at, b, ok := takeUvarint(b)
+	if !ok {
+		return nil, false
+	}
+	op.BaseAt = Timestamp(at)
+	op.BaseCluster, b, ok = takeUvarint(b)
+	return b, ok
 }
 
 // Err says why Next stopped before the end; nil if it did not.
