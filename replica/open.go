@@ -317,6 +317,9 @@ func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, *memFiles, er
 		WithValueThreshold(1 << 20).
 		WithValueLogFileSize(4 << 20).
 		WithCompactL0OnClose(false)
+	if err := removeEmptyValueLogs(dir); err != nil {
+		return nil, nil, err
+	}
 	db, err := badger.OpenManaged(bo)
 	if err != nil {
 		return nil, nil, err
@@ -354,4 +357,24 @@ func (p *Partition) close() error {
 		return nil
 	}
 	return errors.Join(closeDB(db, mem), log.Close())
+}
+
+// removeEmptyValueLogs removes value logs without a byte: a sudden death between the making of such a file and its first growth
+// leaves one, which holds nothing and which badger refuses to open.
+func removeEmptyValueLogs(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		return fmt.Errorf("look for value logs: %w", err)
+	}
+	for _, name := range names {
+		if st, err := os.Stat(name); err != nil {
+			return fmt.Errorf("look at value log: %w", err)
+		} else if st.Size() > 0 {
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("remove empty value log: %w", err)
+		}
+	}
+	return nil
 }
