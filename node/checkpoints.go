@@ -284,13 +284,17 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 		return err
 	}
 	n.onClose("checkpoint store", closeStore)
+	pace := checkpoint.PaceOptions{Busy: busy, Share: n.opts.CheckpointShare}
+	if pace.Share < 0 {
+		pace = checkpoint.PaceOptions{}
+	}
 	o := checkpoint.ServiceOptions{
 		Store:     store,
 		Runner:    n.tasks,
 		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
 		Missing:   n.partitionError,
-		Pace:      checkpoint.PaceOptions{Busy: busy},
+		Pace:      pace,
 		Retention: n.checkpointRetention(),
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}

@@ -102,6 +102,9 @@ type Options struct {
 	// CheckpointParallelMin is how many checkpoints are made at once even when clients wait or disks are short, 1 to
 	// CheckpointParallel. Default 1; equal to CheckpointParallel, their number does not follow the load.
 	CheckpointParallelMin int
+	// CheckpointShare is the part of the processors that all checkpoints together take while clients are served, above 0 and at most
+	// 1; negative: what they can get. Default 0.15.
+	CheckpointShare float64
 	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
 	DropGrace time.Duration
 	// GCRate is how many bytes a second are deleted while there is little to delete and much space. Default 32 MiB.
@@ -153,6 +156,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.CheckpointKeep, 2)
 	setDefault(&o.CheckpointParallel, 32)
 	setDefault(&o.CheckpointParallelMin, 1)
+	setDefault(&o.CheckpointShare, 0.15)
 	setDefault(&o.GCRate, 32<<20)
 	setDefault(&o.DropGrace, 24*time.Hour)
 	setDefault(&o.SegmentBytes, 16<<20)
@@ -215,6 +219,9 @@ func (o *Options) validatePool() error {
 	}
 	if o.LowLimit == 0 || o.LowLimit > max(1, o.Workers-1) {
 		return &FlagError{Flag: "low-limit", Value: strconv.Itoa(o.LowLimit), Reason: fmt.Sprintf("must be at least 1 and less than --workers %d: one slot is kept for what is more urgent", o.Workers)}
+	}
+	if !(o.CheckpointShare <= 1) {
+		return &FlagError{Flag: "checkpoint-share", Value: fmt.Sprint(o.CheckpointShare), Reason: "must be above 0 and at most 1 (all processors), or off"}
 	}
 	if !(o.LowShare <= 0.5) { // so that NaN is refused, too
 		return &FlagError{Flag: "low-share", Value: fmt.Sprint(o.LowShare), Reason: "must be above 0 and at most 0.5 (half of the slot time), or off"}

@@ -23,8 +23,8 @@ type Policy struct {
 	Maintenance string `json:"maintenance"`
 	// Adaptive says whether the controller of priorities is on.
 	Adaptive bool `json:"adaptive"`
-	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit and the number of checkpoints under way, which follows
-	// the load; without them a pool knows strict priority, first in first out within one, and nothing else.
+	// Guards keeps the node's defaults for aging, LOW's share, LOW's limit, the number of checkpoints under way, which follows the load,
+	// and their share of the processors; without them a pool knows strict priority, first in first out within one, and nothing else.
 	Guards bool `json:"guards"`
 }
 
@@ -77,7 +77,7 @@ func (p Policy) args(workers int) []string {
 	if !p.Guards {
 		args = append(args, "--max-wait", time.Duration(0).String(), "--low-share", "0", "--low-limit", "off",
 			"--task", string(tasks.Checkpoint)+".max_started=0",
-			"--checkpoint-parallel", unbounded, "--checkpoint-parallel-min", unbounded)
+			"--checkpoint-parallel", unbounded, "--checkpoint-parallel-min", unbounded, "--checkpoint-share", "off")
 	}
 	if p.Adaptive {
 		args = append(args, "--adaptive")
