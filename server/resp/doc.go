@@ -20,8 +20,10 @@
 // # Memory
 //
 // No byte of memory is taken because of a claim. A count or length is compared with Limits first, and then the buffer grows with
-// what really arrives, at most to twice that. A Reader holds at most about 2 × Limits.MaxRequestBytes plus 48 bytes per argument
-// of the request being read; between requests it holds at most a small buffer. A Budget, shared by many readers, bounds the sum.
+// what really arrives, at most to twice that. A Reader holds at most Limits.MaxRequestBytes and a little, plus for each argument 16
+// bytes while its request is being read and 24 bytes until the next Fill; between requests it holds at most a small buffer. All of
+// this beyond a base of some 7 KiB per Reader is charged to the Budget, shared by many readers, before it is allocated. What was
+// replaced while growing waits for the garbage collector and is not charged.
 //
 // # Replies
 //

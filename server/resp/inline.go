@@ -45,6 +45,11 @@ func (r *Reader) splitWords(line []byte) error {
 		if to-from > r.limits.MaxBulkBytes {
 			return errLength
 		}
+		if len(r.spans) == cap(r.spans) {
+			if err := r.growSpans(); err != nil {
+				return err
+			}
+		}
 		r.spans = append(r.spans, span{from, to})
 		i = next
 	}

@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	// baseBuffer is the size of a fresh read buffer, and what a Reader holds outside its Budget.
+	// baseBuffer is the size of a fresh read buffer, which a Reader holds outside its Budget.
 	baseBuffer = 4 << 10
+	// baseArgs is how many arguments a Reader has room for outside its Budget: 40 bytes each.
+	baseArgs = 64
 	// keepBuffer is the largest read buffer an idle Reader keeps.
 	keepBuffer = 64 << 10
 	// keepArgs is how many argument slices an idle Reader keeps room for.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strconv"
+	"unsafe"
 )
 
 // span is an argument's place in the buffer, counted from the beginning of its request.
@@ -28,9 +29,10 @@ type Reader struct {
 	scanned int // how much of an inline request is known to hold no line end
 	spans   []span
 
-	args [][]byte // what Next handed out since the last Fill
-	read int64    // bytes read so far
-	err  error    // the first protocol error; it stays
+	args     [][]byte // what Next handed out since the last Fill, without what stands in arrays that became full
+	argsRoom int      // arguments that all those arrays have room for
+	read     int64    // bytes read so far
+	err      error    // the first protocol error; it stays
 }
 
 // NewReader returns a Reader of src. Zero limits are replaced by their defaults. budget may be nil.
@@ -51,13 +53,10 @@ func (r *Reader) Partial() bool { return r.end > r.start }
 // BytesRead is the number of bytes taken from the stream so far.
 func (r *Reader) BytesRead() int64 { return r.read }
 
-// Held is the size of the read buffer in bytes.
-func (r *Reader) Held() int { return len(r.buf) }
-
 // Close gives the reader's memory back to its budget. The reader and the arguments it returned must not be used after it.
 func (r *Reader) Close() {
-	r.budget.Take(-(len(r.buf) - baseBuffer))
-	r.buf, r.spans, r.args = make([]byte, baseBuffer), nil, nil
+	r.budget.Take(-(len(r.buf) - baseBuffer + spansCost(cap(r.spans)) + argsCost(r.argsRoom)))
+	r.buf, r.spans, r.args, r.argsRoom = make([]byte, baseBuffer), nil, nil, 0
 	r.start, r.pos, r.end, r.left, r.bulk, r.scanned = 0, 0, 0, 0, -1, 0
 }
 
@@ -85,7 +84,11 @@ func (r *Reader) Next() (args [][]byte, ok bool, err error) {
 			return nil, false, nil
 		}
 		if r.left == 0 {
-			if args = r.take(); len(args) > 0 {
+			if args, err = r.take(); err != nil {
+				r.err = err
+				return nil, false, err
+			}
+			if len(args) > 0 {
 				return args, true, nil
 			}
 		}
@@ -94,14 +97,19 @@ func (r *Reader) Next() (args [][]byte, ok bool, err error) {
 }
 
 // take turns the spans of a complete request into arguments and begins the next request.
-func (r *Reader) take() [][]byte {
+func (r *Reader) take() ([][]byte, error) {
+	if len(r.spans) > cap(r.args)-len(r.args) {
+		if err := r.growArgs(); err != nil {
+			return nil, err
+		}
+	}
 	first := len(r.args)
 	for _, s := range r.spans {
 		r.args = append(r.args, r.buf[r.start+s.from:r.start+s.to:r.start+s.to])
 	}
 	r.spans = r.spans[:0]
 	r.start, r.scanned = r.pos, 0
-	return r.args[first:len(r.args):len(r.args)]
+	return r.args[first:len(r.args):len(r.args)], nil
 }
 
 // header reads the number of a line "<type><number>\r\n" at pos. size is the line's length, 0 while its end has not arrived.
@@ -179,6 +187,11 @@ func (r *Reader) parseArgs() (done bool, err error) {
 		if r.buf[to] != '\r' || r.buf[to+1] != '\n' {
 			return false, errNoLineEnd
 		}
+		if len(r.spans) == cap(r.spans) {
+			if err := r.growSpans(); err != nil {
+				return false, err
+			}
+		}
 		r.spans = append(r.spans, span{r.pos - r.start, to - r.start})
 		r.pos, r.bulk = to+2, -1
 		r.left--
@@ -244,7 +257,12 @@ func (r *Reader) release() {
 	if cap(r.args) > keepArgs {
 		r.args = nil
 	}
+	if room := cap(r.args); room != r.argsRoom {
+		r.budget.Take(argsCost(room) - argsCost(r.argsRoom))
+		r.argsRoom = room
+	}
 	if cap(r.spans) > keepArgs && len(r.spans) == 0 {
+		r.budget.Take(-spansCost(cap(r.spans)))
 		r.spans = nil
 	}
 	clear(r.args)
@@ -282,5 +300,35 @@ func (r *Reader) grow() error {
 	buf := make([]byte, size)
 	copy(buf, r.buf[:r.end])
 	r.buf = buf
+	return nil
+}
+
+// spansCost and argsCost are what the budget is charged for room for n of them.
+func spansCost(n int) int { return max(0, n-baseArgs) * int(unsafe.Sizeof(span{})) }
+func argsCost(n int) int  { return max(0, n-baseArgs) * int(unsafe.Sizeof([]byte(nil))) }
+
+// growSpans doubles the room for spans, or less when the request being read has fewer arguments.
+func (r *Reader) growSpans() error {
+	size := max(2*cap(r.spans), baseArgs)
+	if r.left > 0 {
+		size = max(min(size, len(r.spans)+r.left), baseArgs)
+	}
+	// While the old spans are copied both are held.
+	if !r.budget.Take(spansCost(size)) {
+		return errMemory
+	}
+	r.budget.Take(-spansCost(cap(r.spans)))
+	r.spans = append(make([]span, 0, size), r.spans...)
+	return nil
+}
+
+// growArgs begins an array with room for the arguments of the request that was read. Whoever got arguments holds the old arrays,
+// so that they count until the next Fill.
+func (r *Reader) growArgs() error {
+	size := max(len(r.spans), min(2*cap(r.args), keepArgs), baseArgs)
+	if !r.budget.Take(argsCost(r.argsRoom+size) - argsCost(r.argsRoom)) {
+		return errMemory
+	}
+	r.args, r.argsRoom = make([][]byte, 0, size), r.argsRoom+size
 	return nil
 }

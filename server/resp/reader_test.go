@@ -205,12 +205,103 @@ func TestIdleReaderHoldsLittle(t *testing.T) {
 	if len(r.buf) > keepBuffer || cap(r.args) > keepArgs || cap(r.spans) > keepArgs {
 		t.Errorf("holds %d bytes, %d arguments, %d spans", len(r.buf), cap(r.args), cap(r.spans))
 	}
-	if used := budget.Used(); used != int64(len(r.buf)-baseBuffer) {
-		t.Errorf("budget says %d", used)
+	if used := budget.Used(); used != held(r) {
+		t.Errorf("budget says %d, %d held", used, held(r))
 	}
 	r.Close()
 	if used := budget.Used(); used != 0 {
 		t.Errorf("budget says %d after Close", used)
+	}
+}
+
+// held is what the arrays of r take beyond its base, in bytes.
+func held(r *Reader) int64 {
+	return int64(len(r.buf) - baseBuffer + 16*max(0, cap(r.spans)-baseArgs) + 24*max(0, r.argsRoom-baseArgs))
+}
+
+// Many short arguments take more memory for keeping count of them than for their bytes.
+func TestBudgetCoversArguments(t *testing.T) {
+	const n = 1_000_000
+	unfinished := "*1000000\r\n" + strings.Repeat("$1\r\na\r\n", n-1)
+	for name, in := range map[string]string{
+		"unfinished": unfinished,
+		"finished":   unfinished + "$1\r\na\r\n",
+		"pipeline":   strings.Repeat("*1\r\n$1\r\na\r\n", 20_000),
+		"inline":     strings.Repeat("a ", 30_000) + "\n",
+		"lines":      strings.Repeat("a\n", 60_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			budget := NewBudget(1 << 30)
+			r := NewReader(strings.NewReader(in), Limits{}, budget)
+			for {
+				_, ok, err := r.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if used := budget.Used(); used != held(r) {
+					t.Fatalf("budget says %d, %d held", used, held(r))
+				}
+				if ok {
+					continue
+				}
+				if err := r.Fill(); err != nil {
+					break
+				}
+			}
+			if name == "unfinished" && budget.Used() < int64(len(in)+16*n) {
+				t.Errorf("budget says %d for %d arguments", budget.Used(), n)
+			}
+			r.Close()
+			if used := budget.Used(); used != 0 {
+				t.Errorf("budget says %d after Close", used)
+			}
+		})
+	}
+}
+
+// Spans and arguments must each be refused when there is no room for them.
+func TestBudgetRefusesArguments(t *testing.T) {
+	const n = 100_000
+	in := "*100000\r\n" + strings.Repeat("$1\r\na\r\n", n)
+	budget := NewBudget(1 << 30)
+	r := NewReader(strings.NewReader(in), Limits{}, budget)
+	for ok := false; !ok; {
+		var err error
+		if _, ok, err = r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			if err := r.Fill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	needed := budget.Used()
+	refused := map[string]bool{}
+	for limit := int64(1 << 10); limit < needed; limit += needed / 50 {
+		budget := NewBudget(limit)
+		r := NewReader(strings.NewReader(in), Limits{}, budget)
+		_, err := readAll(r)
+		var bad *ProtocolError
+		if !errors.As(err, &bad) || bad.Kind != NoMemory {
+			t.Fatalf("limit %d: %v", limit, err)
+		}
+		switch {
+		case len(r.spans) == n:
+			refused["args"] = true
+		default:
+			refused["spans"] = true
+		}
+		if used := budget.Used(); used > limit || used != held(r) {
+			t.Errorf("limit %d: budget says %d, %d held", limit, used, held(r))
+		}
+		r.Close()
+		if used := budget.Used(); used != 0 {
+			t.Errorf("limit %d: budget says %d after Close", limit, used)
+		}
+	}
+	if len(refused) != 2 {
+		t.Errorf("refused were only %v", refused)
 	}
 }
 
