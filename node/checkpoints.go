@@ -51,7 +51,7 @@ type CheckpointVerification struct {
 // CheckpointStore is the store of a data folder's checkpoints. The node may run or not.
 func CheckpointStore(dataDir string) (*checkpoint.Store, error) {
 	if _, err := ReadIdentity(dataDir); err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", dataDir, err)
+		return nil, err
 	}
 	return checkpoint.NewStore(nil, filepath.Join(dataDir, checkpointsDir)), nil
 }
@@ -356,7 +356,7 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 // startForCheckpoints opens the data folder and its partitions, and nothing that others could see.
 func (n *Node) startForCheckpoints(ctx context.Context) error {
 	if _, err := ReadIdentity(n.opts.DataDir); err != nil {
-		return fmt.Errorf("data folder %s: %w", n.opts.DataDir, err)
+		return err
 	}
 	folder, err := OpenFolder(n.opts.DataDir, Identity{})
 	if err != nil {
@@ -375,14 +375,14 @@ func (n *Node) startForCheckpoints(ctx context.Context) error {
 // LiveNode tells whether a process runs on a data folder, and where it serves operators.
 func LiveNode(dataDir string) (addr string, live bool, err error) {
 	if _, err := ReadIdentity(dataDir); err != nil {
-		return "", false, fmt.Errorf("data folder %s: %w", dataDir, err)
+		return "", false, err
 	}
 	lock, err := lockFolder(dataDir)
 	if err == nil {
 		return "", false, lock.Close()
 	}
 	if !errors.Is(err, ErrFolderInUse) {
-		return "", false, err
+		return "", false, fmt.Errorf("data folder %s: %w", dataDir, err)
 	}
 	a, err := readAddresses(dataDir)
 	if err != nil {

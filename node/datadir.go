@@ -50,14 +50,23 @@ type Folder struct {
 
 // OpenFolder locks the data folder at path, creating it when it does not exist. want gives the identity of a new folder; of an
 // existing one it is compared where it is set (ClusterID 0 and Partitions 0 accept what is there). Nothing is written to a folder
-// that is not ours: a foreign, newer or differing one is refused.
+// that is not ours: a foreign, newer or differing one is refused. Errors name --data-dir and say what to do.
 func OpenFolder(path string, want Identity) (*Folder, error) {
+	f, err := openFolder(path, want)
+	var flag *FlagError
+	if err != nil && !errors.As(err, &flag) {
+		err = fmt.Errorf("--data-dir %s: %w", path, err)
+	}
+	return f, err
+}
+
+func openFolder(path string, want Identity) (*Folder, error) {
 	fresh, err := inspectFolder(path)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
-		return nil, fmt.Errorf("create data folder %s: %w", path, err)
+		return nil, fmt.Errorf("can't be created: %w; give a folder that this user may write to", err)
 	}
 	lock, err := lockFolder(path)
 	if err != nil {
@@ -91,8 +100,11 @@ func inspectFolder(path string) (fresh bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return false, fmt.Errorf("is not a folder, or below something that is not; give a folder: %w", err)
+	}
 	if err != nil {
-		return false, fmt.Errorf("read data folder %s: %w", path, err)
+		return false, fmt.Errorf("can't be read: %w; give a folder that this user may read and write", err)
 	}
 	foreign := ""
 	for _, e := range entries {
@@ -105,7 +117,7 @@ func inspectFolder(path string) (fresh bool, err error) {
 		}
 	}
 	if foreign != "" {
-		return false, fmt.Errorf("data folder %s is not empty and has no %s file (it holds %q); give an empty folder or one made by replicanode", path, identityFile, foreign)
+		return false, fmt.Errorf("is not empty and has no %s file (it holds %q); give an empty folder or one made by replicanode", identityFile, foreign)
 	}
 	return true, nil
 }
@@ -113,14 +125,14 @@ func inspectFolder(path string) (fresh bool, err error) {
 func lockFolder(path string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("open the lock of data folder %s: %w", path, err)
+		return nil, fmt.Errorf("can't be locked: %w; give a folder that this user may write to", err)
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = file.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data folder %s: %w; stop that process or give another folder", path, ErrFolderInUse)
+			return nil, fmt.Errorf("%w; stop that process or give another folder", ErrFolderInUse)
 		}
-		return nil, fmt.Errorf("lock data folder %s: %w", path, err)
+		return nil, fmt.Errorf("can't be locked: %w; give a folder on a file system with locks", err)
 	}
 	return file, nil
 }
@@ -163,7 +175,10 @@ func (f *Folder) load(want Identity) error {
 // ReadIdentity reads the identity of a data folder without locking it.
 func ReadIdentity(path string) (Identity, error) {
 	file, err := readNodeFile(path)
-	return file.Identity, err
+	if err != nil {
+		return file.Identity, fmt.Errorf("data folder %s: %w", path, err)
+	}
+	return file.Identity, nil
 }
 
 func readNodeFile(path string) (id nodeFile, err error) {
@@ -173,13 +188,13 @@ func readNodeFile(path string) (id nodeFile, err error) {
 		return id, fmt.Errorf("read node identity: %w", err)
 	}
 	if err := json.Unmarshal(data, &id); err != nil {
-		return id, fmt.Errorf("data folder %s: %s is damaged: %w", path, identityFile, err)
+		return id, fmt.Errorf("%s is damaged: %w; put that file back from a copy, or give another folder", identityFile, err)
 	}
 	if id.FormatVersion > formatVersion {
-		return id, fmt.Errorf("data folder %s has format %d, newer than this build's %d; run the newer build", path, id.FormatVersion, formatVersion)
+		return id, fmt.Errorf("has format %d, newer than this build's %d; run the newer build, or give another folder", id.FormatVersion, formatVersion)
 	}
 	if id.FormatVersion < 1 || id.ClusterID == 0 || id.NodeID == 0 || id.Partitions == 0 {
-		return id, fmt.Errorf("data folder %s: %s is damaged: a field is missing", path, identityFile)
+		return id, fmt.Errorf("%s is damaged: a field is missing; put that file back from a copy, or give another folder", identityFile)
 	}
 	return id, nil
 }

@@ -36,7 +36,7 @@ func TestFolderKeepsItsIdentity(t *testing.T) {
 func TestFolderOfAnotherProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	mustOpen(t, path, Identity{Partitions: 4})
-	if _, err := OpenFolder(path, Identity{}); !errors.Is(err, ErrFolderInUse) || !strings.Contains(err.Error(), path) {
+	if _, err := OpenFolder(path, Identity{}); !errors.Is(err, ErrFolderInUse) || !strings.HasPrefix(err.Error(), "--data-dir "+path+": ") || !strings.Contains(err.Error(), "stop that process") {
 		t.Fatalf("second open: %v", err)
 	}
 }
@@ -47,10 +47,10 @@ func TestFolderThatIsNotOursIsLeftAlone(t *testing.T) {
 		want                Identity
 		reason              string
 	}{
-		{"somebody's files", "letter.txt", "dear", Identity{}, "letter.txt"},
-		{"newer format", "NODE", `{"format_version":2,"cluster_id":1,"node_id":1,"partitions":1}`, Identity{}, "newer"},
-		{"damaged identity", "NODE", `{"format_version":1`, Identity{}, "damaged"},
-		{"empty identity", "NODE", `{"format_version":1}`, Identity{}, "damaged"},
+		{"somebody's files", "letter.txt", "dear", Identity{}, `--data-dir FOLDER: is not empty and has no NODE file (it holds "letter.txt"); give`},
+		{"newer format", "NODE", `{"format_version":2,"cluster_id":1,"node_id":1,"partitions":1}`, Identity{}, "--data-dir FOLDER: has format 2, newer than this build's 1; run the newer build"},
+		{"damaged identity", "NODE", `{"format_version":1`, Identity{}, "--data-dir FOLDER: NODE is damaged"},
+		{"empty identity", "NODE", `{"format_version":1}`, Identity{}, "--data-dir FOLDER: NODE is damaged"},
 		{"other partitions", "NODE", `{"format_version":1,"cluster_id":1,"node_id":1,"partitions":8}`, Identity{Partitions: 16}, "--partitions 16"},
 		{"other cluster", "NODE", `{"format_version":1,"cluster_id":1,"node_id":1,"partitions":8}`, Identity{ClusterID: 7}, "--cluster-id 7"},
 	} {
@@ -60,7 +60,7 @@ func TestFolderThatIsNotOursIsLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := OpenFolder(path, tc.want)
-			if err == nil || !strings.Contains(err.Error(), tc.reason) {
+			if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), path, "FOLDER"), tc.reason) {
 				t.Fatalf("got %v, want a reason with %q", err, tc.reason)
 			}
 			entries, err := os.ReadDir(path)
@@ -83,4 +83,31 @@ func TestFolderSurvivesACrashWhileItIsMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustOpen(t, path, Identity{Partitions: 2})
+}
+
+// Folders that the process can't use are refused with the flag, its value and what to do.
+func TestFolderThatCannotBeUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("dear"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, reason := range map[string]string{
+		file:                        "is not a folder",
+		filepath.Join(file, "data"): "is not a folder",
+		"/proc/nothing":             "can't be created",
+	} {
+		f, err := OpenFolder(path, Identity{Partitions: 1})
+		if err == nil {
+			_ = f.Close()
+			t.Errorf("%s was opened", path)
+			continue
+		}
+		text := err.Error()
+		if !strings.HasPrefix(text, "--data-dir "+path+": ") || !strings.Contains(text, reason) || !strings.Contains(text, "give a") || strings.Contains(text, "\n") {
+			t.Errorf("%s: %s", path, text)
+		}
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "dear" {
+		t.Errorf("the file became %q, %v", content, err)
+	}
 }

@@ -166,7 +166,7 @@ func (o *Options) Limits() []Limit {
 		{"max-pipeline", float64(c.MaxPipeline), buffers},
 		{"client-write-timeout", c.WriteTimeout.Seconds(), refused},
 		{"client-request-timeout", c.RequestTimeout.Seconds(), refused},
-		{"client-idle-timeout", c.IdleTimeout.Seconds(), connections},
+		{"client-idle-timeout", secondsOrOff(c.IdleTimeout), connections},
 		{"client-busy-timeout", c.BusyTimeout.Seconds(), "replicanode_replica_busy_total"},
 		{"max-admin-connections", float64(o.MaxAdminConnections), "replicanode_admin_connections"},
 		{"max-peer-connections", float64(o.MaxPeerConnections), "replicanode_peer_connections"},
@@ -197,6 +197,14 @@ func (o *Options) Limits() []Limit {
 		{"index-cache-bytes", float64(s.IndexCacheBytes), "process_resident_memory_bytes"},
 		{"sync-workers", float64(s.SyncWorkers), "replicanode_plog_sync_seconds"},
 	}
+}
+
+// secondsOrOff is -1 for a time that is turned off.
+func secondsOrOff(d time.Duration) float64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Seconds()
 }
 
 // registerLimits shows the limits in force.

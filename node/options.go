@@ -352,6 +352,10 @@ func (o *Options) taskSpecs() ([]tasks.Spec, error) {
 			if err == nil {
 				specs, err = tasks.ApplyOverrides(specs, []tasks.Override{override})
 			}
+			var wrong *tasks.OverrideError
+			if errors.As(err, &wrong) {
+				err = wrong.Err // the flag's value is the override
+			}
 			if err != nil {
 				return nil, &FlagError{Flag: f.flag, Value: value, Reason: err.Error()}
 			}

@@ -137,7 +137,7 @@ func restoreTargets(ctx context.Context, o *RestoreOptions) (Identity, []target,
 	if o.Source != "" {
 		var err error
 		if id, err = ReadIdentity(o.Source); err != nil {
-			return id, nil, fmt.Errorf("data folder %s: %w", o.Source, err)
+			return id, nil, err
 		}
 	}
 	if o.Node != "" {

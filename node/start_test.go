@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +159,19 @@ func TestEveryLimitIsAMetric(t *testing.T) {
 			}
 		}
 	}
+	described := describe(n)
+	for _, l := range n.opts.Limits() {
+		if limits[l.Flag] != l.Value {
+			t.Errorf("--%s: metric %v, want %v", l.Flag, limits[l.Flag], l.Value)
+		}
+		if !names[l.Usage] && !strings.Contains(described, `"`+l.Usage+`"`) {
+			t.Errorf("--%s: there is no metric %s", l.Flag, l.Usage)
+		}
+	}
+}
+
+// describe is what the node's metrics say of themselves, also those that have no value yet.
+func describe(n *Node) string {
 	descriptions := make(chan *prometheus.Desc, 1000)
 	n.registry.Describe(descriptions)
 	close(descriptions)
@@ -163,12 +179,54 @@ func TestEveryLimitIsAMetric(t *testing.T) {
 	for d := range descriptions {
 		fmt.Fprintln(&described, d)
 	}
-	for _, l := range n.opts.Limits() {
-		if limits[l.Flag] != l.Value {
-			t.Errorf("--%s: metric %v, want %v", l.Flag, limits[l.Flag], l.Value)
+	return described.String()
+}
+
+// TestDocsNameMetricsThatExist, whole: a name with an ellipsis can't be pasted into a query.
+func TestDocsNameMetricsThatExist(t *testing.T) {
+	n := launch(t, Options{DataDir: t.TempDir(), Partitions: 1, DuplicateTo: remoteAt("127.0.0.1:1")})
+	described := describe(n)
+	files := []string{filepath.Join("..", "README.md")}
+	if err := filepath.WalkDir(filepath.Join("..", "docs"), func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			files = append(files, path)
 		}
-		if !names[l.Usage] && !strings.Contains(described.String(), `"`+l.Usage+`"`) {
-			t.Errorf("--%s: there is no metric %s", l.Flag, l.Usage)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	metric, suffix := regexp.MustCompile(`replicanode_[a-z0-9_]*[…*]?`), regexp.MustCompile(`_(bucket|sum|count)$`)
+	named := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metric.FindAllString(string(text), -1) {
+			if name == "replicanode_" {
+				continue // the beginning of them all
+			}
+			named++
+			if !strings.Contains(described, `"`+name+`"`) && !strings.Contains(described, `"`+suffix.ReplaceAllString(name, "")+`"`) {
+				t.Errorf("%s names the metric %s, which a node does not have", file, name)
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("only %d names found", named)
+	}
+}
+
+// TestLimitThatIsOff is shown as -1, whatever its unit.
+func TestLimitThatIsOff(t *testing.T) {
+	o := DefaultOptions()
+	o.Clients.IdleTimeout, o.IORate, o.GCRate = -1, -1, -1
+	for _, l := range o.Limits() {
+		if l.Value < 0 && l.Value != -1 {
+			t.Errorf("--%s is off and shown as %v", l.Flag, l.Value)
+		}
+		if l.Flag == "client-idle-timeout" && l.Value != -1 {
+			t.Errorf("--%s is shown as %v", l.Flag, l.Value)
 		}
 	}
 }

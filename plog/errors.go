@@ -50,6 +50,10 @@ const (
 	KindOrder            Kind = "order"             // decrees are not contiguous
 )
 
+// kinds are all kinds of damage.
+var kinds = [...]Kind{KindManifest, KindManifestMissing, KindManifestStale, KindPartition, KindSegmentMissing, KindSegmentHeader,
+	KindSegmentTruncated, KindFrame, KindLink, KindRecord, KindOrder}
+
 // ErrCorrupt names a damaged place: bytes which were synced once and are no longer what was written.
 // Use errors.As with a *ErrCorrupt.
 type ErrCorrupt struct {

@@ -51,6 +51,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Damaged places found, by kind."}, []string{"kind"}),
 		logs: map[*Log]string{},
 	}
+	for _, kind := range kinds {
+		m.corruptions.WithLabelValues(string(kind)) // a counter that begins with its first count shows no increase
+	}
 	for i, d := range [...][2]string{{"bytes", "Bytes of the log's files."}, {"segments", "Segments held."},
 		{"recycled", "Segments made from a released one."}, {"first_decree", "Oldest decree held."},
 		{"durable_decree", "Newest decree on disk."}, {"committed_decree", "Newest committed decree."},

@@ -272,7 +272,7 @@ func (r *Runner) Apply(overrides ...Override) error {
 		st := r.codes[o.Code]
 		if st == nil {
 			undo()
-			return fmt.Errorf("override %s: %w", o, ErrUnknownCode)
+			return &OverrideError{o.String(), fmt.Errorf("%w %q", ErrUnknownCode, string(o.Code))}
 		}
 		if _, ok := before[st]; !ok {
 			before[st] = st.spec

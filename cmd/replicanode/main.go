@@ -85,6 +85,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 	for _, c := range app.Commands {
 		finish(c, app.Name)
+		c.HelpName = "" // the app puts its own name before it
 	}
 	return app
 }

@@ -1,8 +1,15 @@
 package mapped
 
 import (
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -103,5 +110,66 @@ func TestZerosWhereSpaceCannotBeReserved(t *testing.T) {
 	}
 	if st, err := f.Stat(); err != nil || st.Size() != length {
 		t.Errorf("%v, %v", st.Size(), err)
+	}
+}
+
+// TestLayout compares mmapper with what golang.org/x/sys/unix declares, in the version that this module builds with: Install writes
+// into a variable of that type, and with another layout it would write somewhere else.
+func TestLayout(t *testing.T) {
+	pkg, err := build.Import("golang.org/x/sys/unix", ".", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	structs := map[string]*ast.StructType{}
+	variable := ""
+	for _, name := range pkg.GoFiles {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(pkg.Dir, name), nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.TypeSpec:
+				if s, ok := n.Type.(*ast.StructType); ok {
+					structs[n.Name.Name] = s
+				}
+			case *ast.ValueSpec:
+				if n.Names[0].Name == "mapper" && len(n.Values) == 1 {
+					variable = types.ExprString(n.Values[0])
+				}
+			}
+			return true
+		})
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(variable, "&"), "{")
+	declared := structs[name]
+	if declared != nil && name != "mmapper" { // mmapper comes first in it
+		if first := declared.Fields.List[0]; types.ExprString(first.Type) == "mmapper" {
+			declared = structs["mmapper"]
+		}
+	}
+	if declared == nil || declared != structs["mmapper"] {
+		t.Fatalf("golang.org/x/sys/unix has no variable mapper that points to an mmapper: %q", variable)
+	}
+	var fields []string
+	for _, f := range declared.Fields.List {
+		for range max(1, len(f.Names)) {
+			fields = append(fields, types.ExprString(f.Type))
+		}
+	}
+	signature := func(text string) string {
+		return strings.NewReplacer("addr, length uintptr", "uintptr, uintptr", "prot, flags, fd int", "int, int, int", "offset int64", "int64").Replace(text)
+	}
+	ours := reflect.TypeFor[mmapper]()
+	if len(fields) < ours.NumField() {
+		t.Fatalf("the fields are %q", fields)
+	}
+	for i := range ours.NumField() {
+		if got, want := signature(fields[i]), strings.ReplaceAll(ours.Field(i).Type.String(), "uint8", "byte"); got != want {
+			t.Errorf("field %d is a %s, here a %s", i, got, want)
+		}
+	}
+	if f := declared.Fields.List[2]; f.Names[0].Name != "mmap" {
+		t.Errorf("the field that Install replaces is %s", f.Names[0].Name)
 	}
 }
