@@ -363,7 +363,7 @@ func (n *Node) startForCheckpoints(ctx context.Context) error {
 		return err
 	}
 	n.folder = folder
-	n.onClose("data folder", folder.Close)
+	n.onClose(dataFolder, folder.Close)
 	for _, start := range []func(context.Context) error{n.startPool, n.openReplicas} {
 		if err := start(ctx); err != nil {
 			return err

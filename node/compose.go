@@ -58,7 +58,7 @@ func (n *Node) openFolder(ctx context.Context) error {
 		return err
 	}
 	n.folder = folder
-	n.onClose("data folder", folder.Close)
+	n.onClose(dataFolder, folder.Close)
 	n.announced = true
 	n.opts.Logger.Info("starting", "data", n.opts.DataDir, "cluster", folder.Identity.ClusterID, "node", folder.Identity.NodeID,
 		"partitions", folder.Identity.Partitions, "version", ThisBuild().Version, "pid", os.Getpid())
@@ -123,6 +123,7 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
 	o.MustExist = n.folder.mustExist()
+	o.FS = n.logFS
 	if n.host, err = replica.NewHost(o); err != nil {
 		return err
 	}

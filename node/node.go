@@ -3,15 +3,14 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -35,6 +34,7 @@ type Node struct {
 	jobs     jobs
 
 	listeners struct{ redis, admin, peer net.Listener }
+	logFS     vfs.FS                               // of the private logs; nil: the system's
 	tls       struct{ server, client *tls.Config } // of peers; nil without certificates
 	folder    *Folder
 	limits    limits
@@ -68,8 +68,11 @@ type limits struct {
 	duplicated int // bytes of a duplicated batch
 }
 
-// clientsServer is the part that clients speak to; once it has stopped, all replies are sent.
-const clientsServer = "clients' server"
+// Names of parts that Stop treats differently.
+const (
+	clientsServer = "clients' server" // the part that clients speak to; once it has stopped, all replies are sent
+	dataFolder    = "data folder"     // its lock outlasts what was abandoned
+)
 
 // stop ends one part of the node.
 type stop struct {
@@ -113,32 +116,6 @@ func (n *Node) Start(ctx context.Context) error {
 		"partitions", n.folder.Identity.Partitions, "cluster", n.folder.Identity.ClusterID, "data", n.opts.DataDir,
 		"seconds", time.Since(n.started).Seconds())
 	return nil
-}
-
-// Stop ends what was started, in reverse order. Every part is stopped even when one fails or ctx ends; the errors are joined.
-func (n *Node) Stop(ctx context.Context) error {
-	n.phases.enter(PhaseStopping, nil)
-	n.mu.Lock()
-	stops := n.stops
-	n.stops = nil
-	n.mu.Unlock()
-	began := time.Now()
-	log := n.opts.Logger
-	if !n.announced || len(stops) == 0 {
-		log = slog.New(slog.DiscardHandler) // nothing was said of a start, either
-	}
-	log.Info("stopping", "parts", len(stops))
-	var errs []error
-	for i := len(stops) - 1; i >= 0; i-- {
-		if err := stops[i].run(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", stops[i].name, err))
-		}
-		if stops[i].name == clientsServer {
-			log.Info("drained: clients have their replies", "seconds", time.Since(began).Seconds())
-		}
-	}
-	log.Info("stopped", "seconds", time.Since(began).Seconds(), "errors", len(errs))
-	return errors.Join(errs...)
 }
 
 // Addresses are where the node listens, with the ports that were picked for port 0. It may be called after Start.

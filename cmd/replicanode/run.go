@@ -172,6 +172,10 @@ func run(c *cli.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), c.Duration("shutdown-timeout"))
 	defer cancel()
 	stopErr := n.Stop(ctx)
+	var late *node.StopError
+	if errors.As(stopErr, &late) {
+		stopErr = fmt.Errorf("--shutdown-timeout %s: %w", c.Duration("shutdown-timeout"), stopErr)
+	}
 	if errors.Is(startErr, context.Canceled) && c.Context.Err() != nil {
 		startErr = nil // told to stop while starting: not a failure
 	}
