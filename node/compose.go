@@ -135,8 +135,14 @@ func (n *Node) openReplicas(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		// What could be opened is served; readyz names what could not.
-		n.opts.Logger.Error("some partitions do not serve", "error", err)
+		// What could be opened is served. Each partition that failed has logged why, and readyz says it.
+		var failed []uint32
+		for _, p := range n.host.Partitions() {
+			if p.Err() != nil {
+				failed = append(failed, p.ID())
+			}
+		}
+		n.opts.Logger.Error("some partitions do not serve", "partitions", failed)
 	}
 	n.noteServing()
 	return nil

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"replicanode/replica"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 )
@@ -37,7 +38,11 @@ func (r *openRunner) Run(ctx context.Context, name string, f func(ctx context.Co
 func (r *openRunner) submit(ctx context.Context, name string, f func(ctx context.Context) error) (*tasks.Job, error) {
 	for {
 		job, err := r.tasks.Submit(ctx, tasks.OpenReplica, name, func(ctx context.Context, _ *threadpool.Turn) error {
-			return f(ctx)
+			err := f(ctx)
+			if gone := new(replica.MissingError); errors.As(err, &gone) {
+				return tasks.Mark(tasks.Permanent, err) // the partition itself logs why it failed
+			}
+			return err
 		})
 		if !errors.Is(err, threadpool.ErrQueueFull) {
 			return job, err

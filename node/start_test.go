@@ -230,3 +230,17 @@ func TestLimitThatIsOff(t *testing.T) {
 		}
 	}
 }
+
+// TestVanishedPartitionIsToldOnce in full; what else is logged of it is brief.
+func TestVanishedPartitionIsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	halt(t, launch(t, Options{DataDir: dir, Partitions: 2}))
+	if err := os.RemoveAll(filepath.Join(dir, partitionsDir, "0001")); err != nil {
+		t.Fatal(err)
+	}
+	var log lines
+	launch(t, Options{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if text := log.String(); strings.Count(text, "has vanished") != 1 || !strings.Contains(text, "partitions=[1]") {
+		t.Errorf("the log is\n%s", text)
+	}
+}
