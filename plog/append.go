@@ -45,7 +45,7 @@ func (g *group) reset() {
 }
 
 // Append buffers one batch, entries and hard state together, and returns at once. The batch is durable as a
-// whole or not at all. done, if not nil, is called once, from the Syncer and in the order of the appends: with
+// whole or not at all. done, if not nil, is called once, by a worker of the Syncer or in somebody's AppendSync, and in the order of the appends: with
 // nil when everything up to and including this batch is durable; with ErrDiskFull when nothing of it is in the log,
 // which goes on as if Append had not been called; with another error when the log is dead. done must not block,
 // nor call Release, Reset or Close. Nothing of entries is kept: Append copies.

@@ -28,6 +28,9 @@ func (l *Log) commitLocked() (again bool) {
 
 	for i := range g.chunks {
 		if err == nil {
+			err = l.Failed() // the end of the chunk before may have been what the log died of
+		}
+		if err == nil {
 			err = l.writeChunk(g, &g.chunks[i])
 		}
 		if err != nil {
@@ -56,7 +59,7 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 		return nil
 	}
 	if l.fixManifest {
-		if err := l.install(l.describe()); err != nil {
+		if err := l.install(l.describe(), keepBallast); err != nil {
 			return err
 		}
 	}
@@ -108,7 +111,7 @@ func (l *Log) rotate(c *chunk) error {
 	l.seal(m)
 	m.activeSeq, m.activeFirst, m.activeSize, m.activeSynced = c.seq, c.first, f.size, 0
 	m.cut, m.cutTerm = c.cut, c.cutTerm
-	if err := l.install(m); err != nil {
+	if err := l.install(m, keepBallast); err != nil {
 		l.files.giveBack(c.seq, f)
 		return err
 	}
@@ -220,7 +223,7 @@ func (l *Log) applyCut(cut, cutTerm uint64) {
 // finishCut writes the manifest without the cut and frees what it cut off. On a full disk that waits for the
 // next manifest. ioMu is held.
 func (l *Log) finishCut() {
-	if err := l.install(l.describe()); err != nil && !errors.Is(err, ErrDiskFull) {
+	if err := l.install(l.describe(), mayDropBallast); err != nil && !errors.Is(err, ErrDiskFull) {
 		l.log.Error("manifest not written after a cut", "partition", l.partition, "error", err)
 	}
 }

@@ -141,7 +141,7 @@ func (l *Log) Committed() uint64 {
 }
 
 // visible is the last decree a Reader may return. mu is held.
-func (l *Log) visible() uint64 { return min(l.committed, l.done.last) }
+func (l *Log) visible() uint64 { return min(l.committed, l.done.last, l.pendingCut-1) }
 
 // evict bounds the cache. What is not durable stays: it cannot be read from disk. mu is held.
 func (l *Log) evict() { l.cache.evict(min(l.done.last, l.pendingCut-1)) }
@@ -274,7 +274,7 @@ func (l *Log) noteEnd() {
 	if dead {
 		return
 	}
-	if err := l.install(l.describe()); err != nil {
+	if err := l.install(l.describe(), mayDropBallast); err != nil {
 		l.log.Warn("end of private log not noted", "partition", l.partition, "error", err)
 	}
 }

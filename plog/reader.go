@@ -109,6 +109,7 @@ func (r *Reader) enter(s *segment) error {
 	if r.next != s.first {
 		var err error
 		if p, err = l.pointLocked(s, r.next); err != nil {
+			r.leave()
 			return err
 		}
 	}

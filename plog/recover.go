@@ -49,9 +49,12 @@ func (l *Log) load() error {
 	case err != nil:
 		return l.locate(err)
 	default:
-		if err := l.recover(m); err != nil {
+		// The process before may have died between a rename and its sync: what is trusted from here on must not be taken back.
+		if err := syncDir(l.fs, l.dir); err != nil {
 			return err
 		}
+		l.openBallast()
+		return l.recover(m)
 	}
 	l.openBallast()
 	return nil
@@ -101,7 +104,7 @@ func (l *Log) create() error {
 	l.segs = []*segment{{seq: 1, key: key, size: f.size, file: f.file, first: 1, end: segmentHeaderLen, link: firstLink(key)}}
 	l.done = position{seq: 1, off: segmentHeaderLen, link: firstLink(key)}
 	l.tail, l.tailCap, l.headerDue = l.done, f.size, true
-	return l.install(l.describe())
+	return l.install(l.describe(), mayDropBallast)
 }
 
 // readHeader reads the segment header of a file. ok: it is one, of some segment.
@@ -162,7 +165,7 @@ func (l *Log) settleCut(m *manifest) error {
 		}
 		l.orphans = nil
 	}
-	return l.install(l.describe())
+	return l.install(l.describe(), mayDropBallast)
 }
 
 // inventory checks that every segment the manifest names is there, and sorts the other files: spares are kept,
@@ -402,13 +405,16 @@ func (l *Log) seal(m *manifest) {
 
 // install makes m the manifest. On a full disk it gives up the ballast, then fails with ErrDiskFull and changes
 // nothing; any other failure makes the log dead. ioMu is held.
-func (l *Log) install(m *manifest) error {
+func (l *Log) install(m *manifest, ballast ballastUse) error {
+	if err := l.Failed(); err != nil {
+		return err
+	}
 	if len(m.segments) > maxSegments {
 		return fmt.Errorf("%w: %d segments", ErrDiskFull, len(m.segments))
 	}
 	m.generation = l.generation + 1
 	torn, err := writeManifest(l.fs, l.dir, m)
-	if err != nil && !torn && isDiskFull(err) && l.dropBallast() {
+	if err != nil && !torn && isDiskFull(err) && ballast == mayDropBallast && l.dropBallast() {
 		torn, err = writeManifest(l.fs, l.dir, m)
 	}
 	if err != nil && !torn && isDiskFull(err) {

@@ -40,7 +40,7 @@ func (l *Log) Release(index uint64) error {
 		n++
 	}
 	m.segments = m.segments[n:]
-	if err := l.install(m); err != nil {
+	if err := l.install(m, mayDropBallast); err != nil {
 		return fmt.Errorf("release plog of partition %d: %w", l.partition, err)
 	}
 	l.mu.Lock()
@@ -94,7 +94,7 @@ func (l *Log) restart(seq, index, term uint64) error {
 	m.base, m.baseTerm, m.segments = index, term, nil
 	m.hs.Commit = max(m.hs.Commit, index)
 	m.activeSeq, m.activeFirst, m.activeSize, m.activeSynced = seq, index+1, f.size, 0
-	if err := l.install(m); err != nil {
+	if err := l.install(m, mayDropBallast); err != nil {
 		l.files.giveBack(seq, f)
 		return err
 	}
@@ -148,6 +148,14 @@ func (l *Log) openBallast() {
 	l.ballast = err == nil && st.Size() > 0
 	l.refillBallast()
 }
+
+// ballastUse says whether the reserve may be given up to write a manifest: what frees space may, what takes space may not.
+type ballastUse bool
+
+const (
+	keepBallast    ballastUse = false
+	mayDropBallast ballastUse = true
+)
 
 // refillBallast takes the reserve back once there is room. ioMu is held, or the log is not shared yet.
 func (l *Log) refillBallast() {

@@ -29,6 +29,7 @@ type Syncer struct {
 	queue   []*Log // ring
 	head, n int
 	busy    int // logs being committed
+	workers int // running
 	jobs    []func()
 	jobCond sync.Cond
 	started bool
@@ -64,6 +65,7 @@ func (s *Syncer) start() {
 	}
 	s.started = true
 	s.wg.Add(s.opts.Workers + 1)
+	s.workers = s.opts.Workers
 	for range s.opts.Workers {
 		go s.worker()
 	}
@@ -107,11 +109,20 @@ func (s *Syncer) stopped() bool {
 	return s.done
 }
 
+// enqueue has l committed by a worker; when all of them have ended, by the caller.
 func (s *Syncer) enqueue(l *Log) {
 	s.mu.Lock()
-	s.push(l)
+	ended := s.done && s.workers == 0
+	if !ended {
+		s.push(l)
+	}
 	s.mu.Unlock()
-	s.work.Signal()
+	if !ended {
+		s.work.Signal()
+		return
+	}
+	for l.commit() {
+	}
 }
 
 func (s *Syncer) push(l *Log) {
@@ -141,6 +152,7 @@ func (s *Syncer) worker() {
 	for {
 		for s.n == 0 {
 			if s.done {
+				s.workers--
 				return
 			}
 			s.work.Wait()
