@@ -52,8 +52,13 @@ type Item struct {
 	Damage    *ErrCorrupt
 }
 
-// inspectTries bounds how often an inspection starts over because the live log changed under it.
-const inspectTries = 8
+const (
+	// inspectTries bounds how often an inspection starts over because the live log changed under it.
+	inspectTries = 8
+
+	// inspectChase bounds how often an inspection follows the end of a live log that moves on before its eyes.
+	inspectChase = 64
+)
 
 // Verify checks every byte of the log in dir, of a live node or a dead one, and changes nothing. Damage is in the
 // report; the error is for what could not be read at all. On a live log the newest batches may be missing.
@@ -218,8 +223,8 @@ func (in *inspection) segment(v *visited) error {
 // frames visits the frames of a segment.
 func (in *inspection) frames(sc *scanner, v *visited) error {
 	var fr frame
-	whole := true
-	for !v.sealed || sc.off < v.end {
+	whole, again, chase := true, int64(0), 0
+	for (!v.sealed || sc.off < v.end) && chase <= inspectChase {
 		kind, err := sc.scan(&fr)
 		if err != nil {
 			return err
@@ -227,6 +232,9 @@ func (in *inspection) frames(sc *scanner, v *visited) error {
 		if kind == "" {
 			v.report.Frames++
 			v.report.Bytes = sc.off
+			if fr.off == again {
+				chase++
+			}
 			if err := in.frame(v, &fr); err != nil {
 				return err
 			}
@@ -240,6 +248,13 @@ func (in *inspection) frames(sc *scanner, v *visited) error {
 			} else if proof == 0 {
 				in.torn(v, at, decree, kind)
 				return nil
+			}
+			// The proof may be younger than the bytes judged by it: a live log wrote both meanwhile. What was synced
+			// before the proof was written can be read after it.
+			if again != at {
+				again = at
+				sc.forget()
+				continue
 			}
 		}
 		whole = false

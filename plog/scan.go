@@ -132,3 +132,6 @@ func (s *scanner) window(off int64, n int) ([]byte, error) {
 	s.bufOff, s.bufLen = off, m
 	return s.buf[:min(n, m)], nil
 }
+
+// forget drops the bytes read ahead, so that the next scan sees what the file holds now.
+func (s *scanner) forget() { s.bufLen = 0 }
