@@ -98,8 +98,19 @@ func builtLog(t testing.TB, fs vfs.FS, syncer *Syncer) (*Log, state) {
 }
 
 // outcome opens a damaged log and reads it in every way. It returns the damage found, nil when all is there and right;
-// anything else fails the test.
+// anything else fails the test, as does an inspection that comes to another verdict.
 func outcome(t testing.TB, what string, im image, syncer *Syncer, s state) *ErrCorrupt {
+	t.Helper()
+	e := opened(t, what, im, syncer, s)
+	rep, err := inspect(im.restore(t), "/plog", func(Item) error { return nil })
+	if err != nil && !errors.As(err, new(*ErrCorrupt)) || (e != nil) != (err != nil || len(rep.Damage) > 0) {
+		t.Fatalf("%s: %v, but an inspection finds %v, %v", what, e, rep.Damage, err)
+	}
+	return e
+}
+
+// opened is the part of outcome that opens the log.
+func opened(t testing.TB, what string, im image, syncer *Syncer, s state) *ErrCorrupt {
 	t.Helper()
 	l, err := tryOpen(im.restore(t), Options{Syncer: syncer, CacheBytes: 1})
 	var e *ErrCorrupt
@@ -294,6 +305,8 @@ func TestFilesMixedUp(t *testing.T) {
 			}
 		}
 	}
+	active := segmentName(m.activeSeq)
+	expect("cut behind its data "+active, im.with(active, im[active][:m.activeSynced+10]), KindSegmentTruncated)
 	if e := outcome(t, "duplicate", im.with(segmentName(m.activeSeq+5), im[segmentName(m.activeSeq)]), syncer, s); e != nil {
 		t.Fatalf("a stray copy: %v", e)
 	}

@@ -126,17 +126,21 @@ func (in *inspection) walk(final bool) error {
 	in.report.Partition, in.report.Generation = m.partition, m.generation
 	in.report.First, in.report.Last, in.report.HardState = m.base+1, m.base, m.hs
 	in.done = max(in.done, m.base)
+	if err := in.unnamed(final); err != nil {
+		return err
+	}
 	cut := uint64(math.MaxUint64)
 	if m.cut != 0 && in.begun(m.activeSeq) {
 		cut = m.cut
 	}
 	for i := range m.segments {
 		s := &m.segments[i]
-		if s.first >= cut {
-			continue
-		}
 		v := visited{seq: s.seq, first: s.first, last: min(s.last, cut-1), end: s.end, synced: s.end, sealed: true, link: s.link, final: final}
-		if err := in.segment(&v); err != nil {
+		visit := in.segment
+		if s.first >= cut {
+			visit = in.replaced
+		}
+		if err := visit(&v); err != nil {
 			return err
 		}
 	}
@@ -145,6 +149,54 @@ func (in *inspection) walk(final bool) error {
 		v.first = m.segments[len(m.segments)-1].last + 1
 	}
 	return in.segment(&v)
+}
+
+// unnamed looks at the segments behind the active one, which the manifest does not name: one that was written shows that
+// the manifest is older than it.
+func (in *inspection) unnamed(final bool) error {
+	names, err := in.fs.List(in.dir)
+	if err != nil {
+		return fmt.Errorf("list folder: %w", err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		seq, ok := parseSegmentName(name)
+		if !ok || seq <= in.m.activeSeq {
+			continue
+		}
+		f, err := in.fs.Open(in.fs.PathJoin(in.dir, name))
+		if isNotExist(err) {
+			continue // a spare that was renamed or removed meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("open segment %s: %w", name, err)
+		}
+		h, ok, err := readSegmentHeader(f)
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+		if ok && h.seq == seq && h.partition == in.m.partition && h.generation > in.m.generation {
+			if err := in.damage(&visited{seq: seq, final: final}, 0, h.first, KindManifestStale); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replaced checks a segment whose decrees were all replaced: the manifest names it still, so that it must be there.
+func (in *inspection) replaced(v *visited) error {
+	st, err := in.fs.Stat(in.fs.PathJoin(in.dir, segmentName(v.seq)))
+	switch {
+	case isNotExist(err):
+		return in.damage(v, 0, v.first, KindSegmentMissing)
+	case err != nil:
+		return fmt.Errorf("stat segment %d: %w", v.seq, err)
+	case st.Size() < v.end:
+		return in.damage(v, st.Size(), v.first, KindSegmentTruncated)
+	}
+	return nil
 }
 
 // begun reports whether the segment holds a whole frame.
@@ -196,18 +248,15 @@ func (in *inspection) segment(v *visited) error {
 		return fmt.Errorf("open segment %d: %w", v.seq, err)
 	}
 	defer f.Close()
-	h, ok, err := readSegmentHeader(f)
-	if err != nil {
+	if err := in.header(f, v); err != nil {
 		return err
 	}
-	ok = ok && h.seq == v.seq && h.partition == in.report.Partition
-	if ok && in.m != nil && h.generation > in.m.generation {
-		if err := in.damage(v, 0, v.first, KindManifestStale); err != nil {
-			return err
-		}
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("stat segment %d: %w", v.seq, err)
 	}
-	if !ok && v.synced > 0 {
-		if err := in.damage(v, 0, v.first, KindSegmentHeader); err != nil {
+	if st.Size() < v.end {
+		if err := in.damage(v, st.Size(), v.first, KindSegmentTruncated); err != nil {
 			return err
 		}
 	}
@@ -218,6 +267,31 @@ func (in *inspection) segment(v *visited) error {
 	in.report.Segments = append(in.report.Segments, v.report)
 	in.report.Bytes += v.report.Bytes
 	return nil
+}
+
+// header checks the header of a segment, which must be there once anything in it was synced.
+func (in *inspection) header(f vfs.File, v *visited) error {
+	synced := v.synced > 0
+	for {
+		h, ok, err := readSegmentHeader(f)
+		if err != nil {
+			return err
+		}
+		if h.seq == v.seq && h.partition == in.report.Partition && ok {
+			if in.m != nil && h.generation > in.m.generation {
+				return in.damage(v, 0, v.first, KindManifestStale)
+			}
+			return nil
+		}
+		if synced {
+			return in.damage(v, 0, v.first, KindSegmentHeader)
+		}
+		// A live log may have written the header and a proof meanwhile: it is judged again.
+		proof, err := newScanner(f, in.report.Partition, v.seq, v.end, v.first, 0).proof(0)
+		if synced = proof > 0; err != nil || !synced {
+			return err
+		}
+	}
 }
 
 // frames visits the frames of a segment.

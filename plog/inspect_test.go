@@ -72,3 +72,68 @@ func TestInspectMovingEnd(t *testing.T) {
 		closeLog(t, l)
 	}
 }
+
+// TestInspectNewSegment damages the header of a segment that the manifest knows to be empty: only a frame inside shows
+// that it was synced.
+func TestInspectNewSegment(t *testing.T) {
+	syncer := startSyncer(t)
+	mem := vfs.NewCrashableMem()
+	l, s := builtLog(t, mem, syncer)
+	for seq, more := l.active().seq, 3; more > 0; {
+		es := batch(s.last()+1, 2, 3, 500)
+		mustAppend(t, l, es, nil)
+		s.append(es, nil)
+		if l.active().seq != seq {
+			more--
+		}
+	}
+	im := takeImage(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+	name := segmentName(l.active().seq)
+	closeLog(t, l)
+	if m, err := decodeManifest(im[manifestName]); err != nil || m.activeSynced != 0 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if e := outcome(t, "whole", im, syncer, s); e != nil {
+		t.Fatal(e)
+	}
+	b := append([]byte(nil), im[name]...)
+	b[20] ^= 1
+	if e := outcome(t, "header", im.with(name, b), syncer, s); e == nil || e.Kind != KindSegmentHeader {
+		t.Fatal(e)
+	}
+}
+
+// TestInspectReplaced takes away a segment whose decrees were all replaced, while the manifest still names it.
+func TestInspectReplaced(t *testing.T) {
+	syncer := startSyncer(t)
+	mem := vfs.NewMem()
+	l, s := builtLog(t, mem, syncer)
+	for n := len(l.segs); len(l.segs) < n+2; {
+		es := batch(s.last()+1, 2, 3, 500)
+		mustAppend(t, l, es, nil)
+		s.append(es, nil)
+	}
+	gone := l.segs[len(l.segs)-2].info()
+	var im image
+	taken := make(chan struct{})
+	// The manifest without the cut is written after done.
+	if err := l.Append(batch(gone.first, 2, 4, 50), nil, func(error) { im = takeImage(t, mem); close(taken) }); err != nil {
+		t.Fatal(err)
+	}
+	<-taken
+	closeLog(t, l)
+	if m, err := decodeManifest(im[manifestName]); err != nil || m.cut != gone.first {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	for what, b := range map[string][]byte{"missing": nil, "short": im[segmentName(gone.seq)][:gone.end-1]} {
+		fs := im.with(segmentName(gone.seq), b).restore(t)
+		rep, err := inspect(fs, "/plog", func(Item) error { return nil })
+		l, errOpen := tryOpen(fs, Options{Syncer: syncer})
+		if errOpen == nil {
+			_ = l.Close()
+		}
+		if err != nil || errOpen == nil || len(rep.Damage) == 0 || rep.Damage[0].Segment != gone.seq {
+			t.Errorf("%s: Open says %v, the inspection %v, %v", what, errOpen, rep.Damage, err)
+		}
+	}
+}
