@@ -108,9 +108,10 @@ func (n *Node) durableAdvanced(uint32) {
 }
 
 // spaceChanged reacts to a disk that fills or empties: while space is short, garbage collection goes above everything else on the
-// long pool, with or without the controller of priorities, and what can be freed is freed at once. Writes are refused by the gate
+// long pool, with or without the controller of priorities, and what can be freed is freed at once. At the critical level the private logs keep no spare files, either. Writes are refused by the gate
 // that the clients' server asks.
 func (n *Node) spaceChanged(level gc.Level, refuse error) {
+	n.host.SetFrugal(level == gc.LevelCritical)
 	for _, spec := range n.tasks.Specs() {
 		switch spec.Code {
 		case tasks.GCLogs, tasks.GCReplicas, tasks.GCValues:

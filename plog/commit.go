@@ -112,7 +112,8 @@ func (l *Log) rotate(c *chunk) error {
 	m.activeSeq, m.activeFirst, m.activeSize, m.activeSynced = c.seq, c.first, f.size, 0
 	m.cut, m.cutTerm = c.cut, c.cutTerm
 	if err := l.install(m, keepBallast); err != nil {
-		l.files.giveBack(c.seq, f)
+		l.files.giveBack(c.seq, f, err)
+		l.trimIfFrugal()
 		return err
 	}
 	l.headerDue = true

@@ -41,7 +41,8 @@
 //	prepare.tmp             a segment being filled    }
 //
 // A .seg file that the manifest does not name is a spare. The next segment is prepared ahead: a spare renamed, or a new
-// file written full of zeros and synced. All integers are little endian; all checksums are CRC32C.
+// file written full of zeros and synced. While SetFrugal is on there is neither: released segments are deleted, and each new one
+// is made when it is needed. All integers are little endian; all checksums are CRC32C.
 //
 // # Segment
 //

@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ type files struct {
 
 	mu       sync.Mutex
 	cond     sync.Cond
+	frugal   bool // space is short: nothing is kept or prepared
 	busy     bool // one operation at a time changes files
 	spares   []spare
 	next     *segmentFile // prepared for use
@@ -73,17 +75,49 @@ func (p *files) end() {
 	p.mu.Unlock()
 }
 
-// trim deletes spares above the limit.
+// setFrugal keeps and prepares nothing from now on, or as usual again; what is there already goes with the next trim.
+func (p *files) setFrugal(on bool) (changed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed = p.frugal != on
+	p.frugal = on
+	return changed
+}
+
+func (p *files) isFrugal() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frugal
+}
+
+// trim deletes spares above the limit, and the prepared file while there is to be none.
 func (p *files) trim() {
+	p.unprepare()
 	for p.trimOne() {
 	}
+}
+
+// unprepare makes the prepared file a spare while space is short.
+func (p *files) unprepare() {
+	p.begin()
+	defer p.end()
+	p.mu.Lock()
+	f, seq := p.next, p.nextSeq
+	if f == nil || !p.frugal {
+		p.mu.Unlock()
+		return
+	}
+	p.next = nil
+	p.mu.Unlock()
+	_ = f.file.Close()
+	p.retire(segmentName(seq), f.size)
 }
 
 func (p *files) trimOne() (more bool) {
 	p.begin()
 	defer p.end()
 	p.mu.Lock()
-	if len(p.spares) <= p.maxSpares {
+	if len(p.spares) == 0 || !p.frugal && len(p.spares) <= p.maxSpares {
 		p.mu.Unlock()
 		return false
 	}
@@ -99,7 +133,7 @@ func (p *files) prepare(seq uint64, size int64) {
 	p.begin()
 	defer p.end()
 	p.mu.Lock()
-	unwanted := p.next != nil || seq <= p.taken
+	unwanted := p.frugal || p.next != nil || seq <= p.taken
 	p.mu.Unlock()
 	if unwanted {
 		return
@@ -140,8 +174,13 @@ func (p *files) take(seq uint64, size int64) (*segmentFile, error) {
 	return f, nil
 }
 
-// giveBack keeps an unused file for the next take of the same sequence number.
-func (p *files) giveBack(seq uint64, f *segmentFile) {
+// giveBack keeps a file that was not used because of err for the next take of the same sequence number. When the log is dead there
+// is none, and the manifest may name the file: then it must stay.
+func (p *files) giveBack(seq uint64, f *segmentFile, err error) {
+	if !errors.Is(err, ErrDiskFull) || errors.Is(err, ErrFailed) {
+		_ = f.file.Close()
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next, p.nextSeq = f, seq

@@ -202,6 +202,7 @@ type Stats struct {
 	Cached    int64  `json:"cached_bytes"`
 	Pending   int64  `json:"pending_bytes"` // appended, not yet durable
 	Full      bool   `json:"disk_full"`     // the last append failed for lack of space
+	Frugal    bool   `json:"frugal"`        // no spares are kept (SetFrugal)
 }
 
 // Stats returns the log's figures.
@@ -210,7 +211,7 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := Stats{Segments: len(l.segs), Spares: spares, Recycled: recycled, First: l.base + 1, Last: l.tail.last,
-		Durable: l.done.last, Committed: l.committed, Cached: l.cache.bytes, Full: l.full,
+		Durable: l.done.last, Committed: l.committed, Cached: l.cache.bytes, Full: l.full, Frugal: l.files.isFrugal(),
 		Pending: l.inflight + int64(len(l.pend.buf)), Bytes: spareBytes}
 	for _, s := range l.segs {
 		st.Bytes += s.size

@@ -36,6 +36,7 @@ type Options struct {
 	// MaxPendingBytes bounds what may wait for the disk; beyond it Append fails with ErrBacklog. 0: 256 MiB.
 	MaxPendingBytes int64
 	// MaxSpares bounds how many released segments are kept for reuse; the others are deleted. 0: 2, negative: none.
+	// While SetFrugal is on, none is.
 	MaxSpares int
 	// MaxOpenSegments bounds the sealed segments whose file and index are kept open for random access. 0: 16.
 	MaxOpenSegments int

@@ -95,7 +95,8 @@ func (l *Log) restart(seq, index, term uint64) error {
 	m.hs.Commit = max(m.hs.Commit, index)
 	m.activeSeq, m.activeFirst, m.activeSize, m.activeSynced = seq, index+1, f.size, 0
 	if err := l.install(m, mayDropBallast); err != nil {
-		l.files.giveBack(seq, f)
+		l.files.giveBack(seq, f, err)
+		l.trimIfFrugal()
 		return err
 	}
 	key := segmentKey(l.partition, seq)
@@ -140,6 +141,32 @@ func (l *Log) writeHeader(s *segment) error {
 func (l *Log) encodeHeader(s *segment) {
 	h := segmentHeader{partition: l.partition, seq: s.seq, generation: l.generation, first: s.first, created: time.Now().UnixNano()}
 	h.put(l.header[:])
+}
+
+// SetFrugal is for a disk that is nearly full: while it is on, released segments are deleted instead of kept as spares, and no segment
+// is prepared ahead, so that a rotation makes its file while appends wait for it. What was kept and prepared before is deleted soon
+// after the call, which waits for no disk.
+func (l *Log) SetFrugal(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.files.setFrugal(on) {
+		return
+	}
+	if on {
+		l.backgroundLocked(l.files.trim)
+		return
+	}
+	l.prepared = min(l.prepared, l.active().seq)
+}
+
+// trimIfFrugal deletes what was given back just now. mu is not held.
+func (l *Log) trimIfFrugal() {
+	if !l.files.isFrugal() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.backgroundLocked(l.files.trim)
 }
 
 // openBallast finds or makes the reserve. Without room for it the log works all the same.

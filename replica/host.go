@@ -55,6 +55,7 @@ func NewHost(o Options) (*Host, error) {
 	for id := range o.Partitions {
 		h.partitions = append(h.partitions, newPartition(h, id))
 	}
+	h.space.frugal.members = h.partitions
 	if err := h.metrics.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("replica: register metrics: %w", err)
 	}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -176,6 +177,7 @@ func (p *Partition) stalled(ev *evaluator) {
 	if err == nil {
 		err = ev.noRoom
 	}
+	p.h.space.frugal.set(p, ev.noRoom != nil || errors.Is(ev.logStalled, ErrNoSpace))
 	p.mu.Lock()
 	p.refuse = err
 	var waiting []Command
@@ -200,6 +202,7 @@ func (p *Partition) stalled(ev *evaluator) {
 
 // endRun ends whatever is pending when the goroutine does.
 func (p *Partition) endRun(ev *evaluator) {
+	p.h.space.frugal.set(p, false)
 	p.mu.Lock()
 	p.serving.Store(false)
 	refusal := error(ErrStopped)

@@ -72,6 +72,7 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 	p.mu.Lock()
 	p.plog, p.db, p.mem, p.group, p.confirmed = log, db, mem, r.group, r.confirmed
 	p.mu.Unlock()
+	p.h.space.frugal.opened(p)
 	if !r.fresh {
 		err = r.group.replay(ctx, r.ev)
 	}
@@ -93,6 +94,7 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 
 // forgetFiles undoes what recover has noted, before the files are closed.
 func (p *Partition) forgetFiles() {
+	p.h.space.frugal.set(p, false)
 	p.durable.background.Wait()
 	p.views.Lock()
 	defer p.views.Unlock()

@@ -29,6 +29,7 @@ type space struct {
 	reserve int64 // as configured, 0 for the default
 	least   int64 // the default before it is bounded by the disk's size
 	free    func(dir string) (free, total int64, err error)
+	frugal  *frugality
 
 	asked   atomic.Int64 // when the disk was asked last, in nanoseconds since started
 	started time.Time
@@ -39,7 +40,7 @@ type space struct {
 func newSpace(o *Options) *space {
 	s := &space{
 		dir: o.Dir, reserve: o.ReserveBytes, least: max(minReserveBytes, int64(o.Partitions)*o.MemTableBytes),
-		free: mapped.Free, started: time.Now(),
+		free: mapped.Free, frugal: newFrugality(), started: time.Now(),
 	}
 	s.asked.Store(-int64(spaceMaxAge))
 	return s
@@ -54,6 +55,7 @@ func (s *space) look() {
 	free, total, err := s.free(s.dir)
 	if err != nil {
 		s.clients.Store(0)
+		s.frugal.set(s, false)
 		return
 	}
 	mark := s.reserve
@@ -62,6 +64,7 @@ func (s *space) look() {
 	}
 	s.freeNow.Store(free)
 	s.clients.Store(mark)
+	s.frugal.set(s, free < mark)
 }
 
 // admitClients is why writes of clients are refused, nil if they are not.
