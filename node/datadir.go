@@ -172,11 +172,11 @@ func (f *Folder) load(want Identity) error {
 	return nil
 }
 
-// ReadIdentity reads the identity of a data folder without locking it.
+// ReadIdentity reads the identity of a data folder without locking it. Errors name --data-dir and say what to do.
 func ReadIdentity(path string) (Identity, error) {
 	file, err := readNodeFile(path)
 	if err != nil {
-		return file.Identity, fmt.Errorf("data folder %s: %w", path, err)
+		return file.Identity, fmt.Errorf("--data-dir %s: %w", path, err)
 	}
 	return file.Identity, nil
 }
@@ -184,6 +184,9 @@ func ReadIdentity(path string) (Identity, error) {
 func readNodeFile(path string) (id nodeFile, err error) {
 	name := filepath.Join(path, identityFile)
 	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, fmt.Errorf("has no %s file: %w; give a folder that a node was run on", identityFile, fs.ErrNotExist)
+	}
 	if err != nil {
 		return id, fmt.Errorf("read node identity: %w", err)
 	}

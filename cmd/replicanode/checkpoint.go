@@ -254,6 +254,10 @@ func listFrom(c *cli.Context, store *checkpoint.Store) error {
 	if err != nil {
 		return err
 	}
+	if len(infos) == 0 && !c.Bool("json") {
+		fmt.Fprintf(c.App.Writer, "%s has no checkpoints\n", store.Root())
+		return nil
+	}
 	return show(c, infos, "PARTITION DECREE CREATED ENTRIES BYTES PARENT PROBLEM", checkpointRows)
 }
 
@@ -293,6 +297,9 @@ func verifyFrom(c *cli.Context, store *checkpoint.Store) error {
 	infos, err := node.ListCheckpoints(c.Context, store, onePartition(c))
 	if err != nil {
 		return err
+	}
+	if len(infos) == 0 {
+		return fmt.Errorf("%s has no checkpoints, so there is nothing to verify; make some with replicanode checkpoint create", store.Root())
 	}
 	found, err := node.VerifyCheckpoints(c.Context, store, infos)
 	return errors.Join(show(c, found, "PARTITION DECREE ENTRIES BYTES PROBLEM", verificationRows), err)
