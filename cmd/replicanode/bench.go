@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -82,7 +83,7 @@ func benchDup() *cli.Command {
 			&cli.IntFlag{Name: "partitions", Value: d.Partitions, Usage: "partitions of each node"},
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "slots of each node's long pool"},
 			&cli.IntFlag{Name: "connections", Value: d.Connections, Usage: "client connections"},
-			&cli.UintFlag{Name: "keys", Value: uint(d.Keys), Usage: "keys of the data set"},
+			&cli.UintFlag{Name: "keys", Value: uint(d.Keys), Action: atMost("keys", math.MaxUint32), Usage: "keys of the data set"},
 			&cli.IntFlag{Name: "value-size", Value: d.ValueSize, Usage: "`BYTES` of a value"},
 			&cli.Int64Flag{Name: "batch-bytes", Usage: "largest shipped batch, `BYTES` (default: the node's)"},
 			&cli.Int64Flag{Name: "tail-bytes", Value: d.TailBytes, Usage: "in-memory tail per partition, `BYTES`; 0 loads everything from the log"},
@@ -139,7 +140,7 @@ func benchKV() *cli.Command {
 			&cli.Float64Flag{Name: "qps", Usage: "fixed rate, requests a second; 0 goes as fast as the server (closed loop)"},
 			&cli.StringFlag{Name: "ratio", Value: d.Ratio, Usage: "`READS:WRITES`"},
 			&cli.StringFlag{Name: "dist", Value: string(d.Dist), Usage: "how keys are drawn: uniform or zipfian"},
-			&cli.UintFlag{Name: "keys", Value: uint(d.Keys), Usage: "number of keys"},
+			&cli.UintFlag{Name: "keys", Value: uint(d.Keys), Action: atMost("keys", math.MaxUint32), Usage: "number of keys"},
 			&cli.IntFlag{Name: "value-size", Value: d.ValueSize, Usage: "`BYTES` of a value"},
 			&cli.BoolFlag{Name: "preload", Usage: "write every key once before the run"},
 			&cli.Uint64Flag{Name: "seed", Usage: "fixes schedule, keys and values"},

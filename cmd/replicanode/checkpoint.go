@@ -10,6 +10,7 @@ import (
 
 	"replicanode/checkpoint"
 	"replicanode/node"
+	"replicanode/replica"
 	"replicanode/server/admin"
 )
 
@@ -86,7 +87,9 @@ func storeFlag() cli.Flag {
 	return &cli.StringFlag{Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "the node's --checkpoint-store, a `PLACE`; a running node knows its own", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}}
 }
 
-func partitionFlag(usage string) cli.Flag { return &cli.UintFlag{Name: "partition", Usage: usage} }
+func partitionFlag(usage string) *cli.UintFlag {
+	return &cli.UintFlag{Name: "partition", Usage: usage, Action: atMost("partition", replica.MaxPartitions-1)}
+}
 
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the answer as JSON"}

@@ -20,29 +20,9 @@ func replicaCommand() *cli.Command {
 			{
 				Name:  "drop",
 				Usage: "put a replica's folder away; gc_replicas removes it after the grace time, and the partition starts empty",
-				Flags: []cli.Flag{dataDirFlag(), &cli.UintFlag{Name: "partition", Usage: "`NUMBER` of the partition", Required: true},
+				Flags: []cli.Flag{dataDirFlag(), requiredPartition("`NUMBER` of the partition"),
 					&cli.BoolFlag{Name: "failed", Usage: "it failed and somebody will want to look at it: it stays seven times as long"}},
-				Action: func(c *cli.Context) error {
-					kind := gc.KindDropped
-					if c.Bool("failed") {
-						kind = gc.KindFailed
-					}
-					return withFolder(c, func(f *node.Folder, d *gc.Dropped) error {
-						partition := uint32(c.Uint("partition"))
-						if err := f.AllowEmpty(partition); err != nil {
-							return err
-						}
-						name, err := d.Drop(partition, kind)
-						if errors.Is(err, os.ErrNotExist) && partition < f.Identity.Partitions {
-							fmt.Fprintf(c.App.Writer, "partition %d has no folder; it starts empty\n", partition)
-							return nil
-						}
-						if err == nil {
-							fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s --data-dir %s\n", name, name, c.String("data-dir"))
-						}
-						return err
-					})
-				},
+				Action: replicaDrop,
 			},
 			{
 				Name:  "list",
@@ -65,6 +45,37 @@ func replicaCommand() *cli.Command {
 			undeleteCommand(),
 		},
 	}
+}
+
+func requiredPartition(usage string) cli.Flag {
+	f := partitionFlag(usage)
+	f.Required = true
+	return f
+}
+
+func replicaDrop(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	kind := gc.KindDropped
+	if c.Bool("failed") {
+		kind = gc.KindFailed
+	}
+	partition := *onePartition(c)
+	return withFolder(c, func(f *node.Folder, d *gc.Dropped) error {
+		if err := f.AllowEmpty(partition); err != nil {
+			return err
+		}
+		name, err := d.Drop(partition, kind)
+		if errors.Is(err, os.ErrNotExist) && partition < f.Identity.Partitions {
+			fmt.Fprintf(c.App.Writer, "partition %d has no folder; it starts empty\n", partition)
+			return nil
+		}
+		if err == nil {
+			fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s --data-dir %s\n", name, name, c.String("data-dir"))
+		}
+		return err
+	})
 }
 
 // undeleteCommand is part of gc, where such folders are listed, and of replica, where they are made.

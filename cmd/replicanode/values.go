@@ -166,6 +166,16 @@ func (v *byteSize) Get() any { return v.n }
 // Placeholder is shown in the help.
 func (*byteSize) Placeholder() string { return "BYTES" }
 
+// atMost refuses a number that does not fit where it goes: cut to size, it would mean another one.
+func atMost(flag string, most uint) func(*cli.Context, uint) error {
+	return func(_ *cli.Context, v uint) error {
+		if v > most {
+			return &node.FlagError{Flag: flag, Value: strconv.FormatUint(uint64(v), 10), Reason: "must be at most " + strconv.FormatUint(uint64(most), 10)}
+		}
+		return nil
+	}
+}
+
 func durationOrOff(c *cli.Context, flag string) time.Duration {
 	if v, ok := c.Generic(flag).(*offDuration); ok {
 		return v.d
