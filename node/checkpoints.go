@@ -33,9 +33,24 @@ type CheckpointRequest struct {
 type PruneRequest struct {
 	// Partition restricts the removal to one partition; nil means all, and the checkpoints of the whole node.
 	Partition *uint32 `json:"partition,omitempty"`
-	// Keep and KeepForSeconds are the retention; Keep 0 means the node's own.
+	// Keep and KeepForSeconds are the retention. Without either it is the node's own, and without Keep the node's number.
 	Keep           int     `json:"keep,omitempty"`
 	KeepForSeconds float64 `json:"keep_for_seconds,omitempty"`
+}
+
+// maxKeepSeconds is longer than anything is kept, and fits into a duration.
+const maxKeepSeconds = 1 << 32
+
+// retention is what the request asks for; own is the node's.
+func (r *PruneRequest) retention(own checkpoint.Retention) checkpoint.Retention {
+	if r.Keep == 0 && r.KeepForSeconds == 0 {
+		return own
+	}
+	asked := checkpoint.Retention{KeepLast: r.Keep, KeepFor: time.Duration(min(r.KeepForSeconds, maxKeepSeconds) * float64(time.Second))}
+	if r.Keep == 0 {
+		asked.KeepLast = own.KeepLast
+	}
+	return asked
 }
 
 // CheckpointVerification says what reading one checkpoint found.
@@ -240,10 +255,7 @@ func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswe
 
 func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
 	var answer JobsAnswer
-	r := n.checkpointRetention()
-	if in.Keep != 0 || in.KeepForSeconds != 0 {
-		r = checkpoint.Retention{KeepLast: max(1, in.Keep), KeepFor: time.Duration(in.KeepForSeconds * float64(time.Second))}
-	}
+	r := in.retention(n.checkpointRetention())
 	if err := r.Validate(); err != nil {
 		return answer, admin.BadRequest("%v", err)
 	}

@@ -215,6 +215,9 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 		{"/v1/tasks/checkpoint", change("priority", "high", "max_running", "1", "timeout", "-1s"), http.StatusBadRequest},
 		{"/v1/tasks/load_private_log/run", nil, http.StatusNotFound},
 		{"/v1/duplications/nobody/pause", nil, http.StatusNotFound},
+		{"/v1/checkpoints/prune", PruneRequest{Keep: -1}, http.StatusBadRequest},
+		{"/v1/checkpoints/prune", PruneRequest{KeepForSeconds: -1}, http.StatusBadRequest},
+		{"/v1/checkpoints/prune", PruneRequest{Partition: partitionNumber(9)}, http.StatusNotFound},
 	} {
 		_, err := admin.Post[struct{}](t.Context(), c, tc.path, tc.body)
 		var refusal *admin.Error
