@@ -69,7 +69,7 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 	if l.headerDue {
 		l.encodeHeader(s)
 		if _, err := s.file.WriteAt(l.header[:], 0); err != nil {
-			return l.writeFailed(s.seq, 0, err)
+			return l.writeFailed(s, 0, err)
 		}
 	}
 	b := g.buf[c.start:c.end]
@@ -77,7 +77,7 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 		markSynced(b, s.key, c.off)
 	}
 	if _, err := s.file.WriteAt(b, c.off); err != nil {
-		return l.writeFailed(s.seq, c.off, err)
+		return l.writeFailed(s, c.off, err)
 	}
 	began := time.Now()
 	if err := s.file.SyncData(); err != nil {
@@ -85,20 +85,48 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 		defer l.mu.Unlock()
 		return l.fail(fmt.Errorf("sync plog segment %d: %w", s.seq, err))
 	}
-	l.headerDue = false
+	l.headerDue, l.eraseDue = false, false
 	l.metrics.synced(time.Since(began), c)
 	return nil
 }
 
 // writeFailed tells a full disk, after which the same place is written again, from an unknown state.
-func (l *Log) writeFailed(seq uint64, off int64, err error) error {
-	err = fmt.Errorf("write plog segment %d at %d: %w", seq, off, err)
-	if isDiskFull(err) {
-		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+func (l *Log) writeFailed(s *segment, off int64, err error) error {
+	err = fmt.Errorf("write plog segment %d at %d: %w", s.seq, off, err)
+	if !isDiskFull(err) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.fail(err)
 	}
+	if l.eraseDue = l.eraseDue || off > 0; l.eraseDue {
+		if err := l.erase(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrDiskFull, err)
+}
+
+// erase makes what a failed write left behind the end unreadable: its first batches may be there as a whole, and were refused.
+// On a disk without room even for that it stays due; then the next write to this place does the same. ioMu is held.
+func (l *Log) erase() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.fail(err)
+	s, off := l.active(), l.done.off
+	l.mu.Unlock()
+	var none [frameHeaderLen]byte
+	_, err := s.file.WriteAt(none[:], off)
+	if err != nil && isDiskFull(err) {
+		return nil
+	}
+	if err == nil {
+		err = s.file.SyncData()
+	}
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.fail(fmt.Errorf("erase plog segment %d at %d: %w", s.seq, off, err))
+	}
+	l.eraseDue = false
+	return nil
 }
 
 // rotate makes the segment of c the active one. ioMu is held.
@@ -116,7 +144,7 @@ func (l *Log) rotate(c *chunk) error {
 		l.trimIfFrugal()
 		return err
 	}
-	l.headerDue = true
+	l.headerDue, l.eraseDue = true, false
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.enter(&segment{seq: c.seq, key: segmentKey(l.partition, c.seq), size: f.size, file: f.file, first: c.first,

@@ -17,14 +17,15 @@
 //   - A batch whose done callback got nil is there after any crash, as a whole. A batch that was not acknowledged
 //     is there as a whole or not at all, and only if everything before it is.
 //   - A failed sync is never repeated: the log is dead and says so (Failed). What the page cache holds after it is not
-//     trusted either: Open writes the last group again before it syncs.
+//     trusted either: Open writes the segment's header and the last group again before it syncs.
 //   - A torn tail is cut. It is told from damage by proofs: a frame marked as written after everything before it was
 //     synced, or the end noted in the manifest by Close. What is damaged before a proof is an *ErrCorrupt. The last group
 //     written before a crash has no proof behind it: if its bytes rot before the next Open, it looks torn.
 //   - Every checksum covers its place: partition, segment, offset, and for a record also decree and term. Old
 //     bytes in a reused segment, or a record copied elsewhere, are not valid there.
 //   - Writes go to space that was written and synced before, so that fdatasync changes no metadata.
-//   - A full disk fails appends with ErrDiskFull and leaves the log as if they had not been made.
+//   - A full disk fails appends with ErrDiskFull and leaves the log as if they had not been made: what a short write left
+//     behind the end is erased before the failure is reported.
 //
 // # Faults assumed
 //
@@ -58,8 +59,8 @@
 //	    52   460  zero
 //	   512        frames, without gaps
 //
-// The header is written together with the first frames. Its generation shows when the manifest was replaced by an older
-// one: a segment newer than the manifest proves it.
+// The header is written together with the first frames; by Reset it is written and synced before them, if there is room. Its
+// generation shows when the manifest was replaced by an older one: a segment newer than the manifest proves it.
 //
 // # Frame
 //
@@ -141,5 +142,6 @@
 // # Locks
 //
 // Log.ioMu is held by whoever changes files (a group commit, Release, Reset, Close), Log.mu for the state in memory and never
-// during a read, write or sync. Order: ioMu, mu, then the leaf locks of files and Syncer. done callbacks run under ioMu.
+// during a read, write or sync. Order: ioMu, mu, then the leaf locks of files and Syncer. done callbacks run
+// under ioMu, on a worker of the Syncer or in whoever commits in place: AppendSync, Reset, Close.
 package plog

@@ -16,7 +16,9 @@ var (
 	// ErrClosed is returned by every call after Close, and by Append after the Syncer was stopped.
 	ErrClosed = errors.New("plog: closed")
 	// ErrDiskFull says that there was no room to write. Nothing of the failed batch, nor of any batch appended
-	// after it and not yet durable, is in the log, and the log stays usable: append again once space was freed.
+	// after it and not yet durable, is in the log, and the log stays usable: append again once space was freed. Only where a
+	// full disk does not even let bytes be replaced (copy on write), and the process ends before it does, the first of
+	// the refused batches may be found, whole and in order, when the log is opened again.
 	ErrDiskFull = errors.New("plog: disk full")
 	// ErrFailed wraps the reason why a log is dead: a write or a sync failed. It is never retried.
 	ErrFailed = errors.New("plog: log failed")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,7 @@ type Log struct {
 	ioMu        sync.Mutex
 	generation  uint64 // of the manifest on disk
 	headerDue   bool   // the active segment's header is not written yet
+	eraseDue    bool   // what a failed write left behind the end may be readable
 	fixManifest bool   // the manifest announces a cut that did not happen
 	header      [segmentHeaderLen]byte
 	orphans     []*segment // cut off, but still named by the manifest
@@ -250,7 +252,7 @@ func (l *Log) Close() error {
 	l.files.close()
 	l.mu.Lock()
 	l.filesClosed = true
-	for _, s := range l.segs {
+	for _, s := range slices.Concat(l.segs, l.orphans) {
 		if s.file != nil && s.refs == 0 {
 			_ = s.file.Close()
 			s.file = nil
@@ -274,6 +276,9 @@ func (l *Log) noteEnd() {
 	l.mu.Unlock()
 	if dead {
 		return
+	}
+	if l.eraseDue && (l.erase() != nil || l.eraseDue) {
+		l.log.Warn("refused batches may come back when the log is opened again", "partition", l.partition)
 	}
 	if err := l.install(l.describe(), mayDropBallast); err != nil {
 		l.log.Warn("end of private log not noted", "partition", l.partition, "error", err)

@@ -355,9 +355,15 @@ func (r *replay) commit(pos position) {
 	}
 }
 
-// resync writes the last group again and syncs the segment: what an earlier process wrote may have been read
-// from memory only, and a sync that failed then would not be reported again now.
+// resync writes the last group again, and the header, which the first group is synced with, and syncs the segment: what an earlier
+// process wrote may have been read from memory only, and a sync that failed then would not be reported again now.
 func (l *Log) resync(r *replay) error {
+	if r.headed {
+		r.header.put(l.header[:])
+		if _, err := r.f.WriteAt(l.header[:], 0); err != nil {
+			return fmt.Errorf("write header of plog segment %d: %w", r.s.seq, err)
+		}
+	}
 	for off := r.groupFrom; off < r.pos.off; {
 		b, err := r.window(off, int(min(r.pos.off-off, scanBuffer)))
 		if err != nil {

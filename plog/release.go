@@ -86,7 +86,7 @@ func (l *Log) Reset(index, term uint64) error {
 }
 
 func (l *Log) restart(seq, index, term uint64) error {
-	f, err := l.files.take(seq, l.opts.SegmentBytes)
+	f, err := l.files.take(seq, min(l.opts.SegmentBytes, firstSegmentBytes))
 	if err != nil {
 		return l.fileFailed(err)
 	}
@@ -123,7 +123,7 @@ func (l *Log) restart(seq, index, term uint64) error {
 // writeHeader writes and syncs the header of s ahead of its first frame, so that an older manifest is noticed. When it
 // fails for lack of space it is written with the first frame. ioMu is held.
 func (l *Log) writeHeader(s *segment) error {
-	l.headerDue = true
+	l.headerDue, l.eraseDue = true, false
 	l.encodeHeader(s)
 	if _, err := s.file.WriteAt(l.header[:], 0); err != nil {
 		return fmt.Errorf("write header of plog segment %d: %w", s.seq, err)
