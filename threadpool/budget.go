@@ -89,13 +89,25 @@ func (k *bucket) fill(n, burst float64) float64 {
 	return n - fits
 }
 
+// compact reuses the room of those who have left, so that the line takes no more than twice its length however long it is never
+// empty.
+func (k *bucket) compact() {
+	if 2*k.head < len(k.waiting) {
+		return
+	}
+	n := copy(k.waiting, k.waiting[k.head:])
+	clear(k.waiting[n:])
+	k.waiting, k.head = k.waiting[:n], 0
+}
+
 // charge books n bytes to e's level and reports whether e must wait for them.
 func (b *budget) charge(e *entry, n int64, now int64) bool {
-	if e.base == High || !b.limits(e.base) {
+	l := e.level()
+	if l == High || !b.limits(l) {
 		return false
 	}
 	b.refill(now)
-	k := &b.buckets[e.base]
+	k := &b.buckets[l]
 	k.spent += float64(n)
 	if k.spent <= k.income {
 		return false
@@ -131,9 +143,7 @@ func (b *budget) release(c *core, now int64) {
 			k.head++
 			c.makeReady(e, now)
 		}
-		if k.head == len(k.waiting) {
-			k.waiting, k.head = k.waiting[:0], 0
-		}
+		k.compact()
 	}
 }
 

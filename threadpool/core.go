@@ -54,7 +54,7 @@ type core struct {
 
 	// Tasks.
 	freeExtras *extras
-	// extrasCount is the length of the list of freeExtras.
+	// extrasCount is the length of the list of freeExtras, at most maxFree.
 	extrasCount int
 	// frames are all there are, in use or not: what is started is found through them.
 	frames   []*frame
@@ -62,9 +62,11 @@ type core struct {
 	codeList []*code
 	keys     map[string]*keyChain
 	freeKeys *keyChain
-	twins    map[twinKey]*entry
-	timers   timerHeap
-	budget   budget
+	// freeKeysCount is the length of the list of freeKeys.
+	freeKeysCount int
+	twins         map[twinKey]*entry
+	timers        timerHeap
+	budget        budget
 
 	// What the caller must do outside its lock.
 	expired []*entry
@@ -196,9 +198,7 @@ func (c *core) dequeue(e *entry, now int64) {
 		c.active = c.active[:last]
 		q.active = -1
 	}
-	if e.timerIdx >= 0 {
-		c.timers.clear(e)
-	}
+	c.clearTimer(e)
 	if c.waiting == 0 {
 		if u := c.urgent.Load(); u&urgentLevels != 0 {
 			c.urgent.Store(u &^ urgentLevels)
@@ -279,9 +279,7 @@ func (c *core) leave(e *entry, now int64) {
 		e.byShare = false
 		c.share.granted--
 	}
-	if e.timerIdx >= 0 {
-		c.timers.clear(e)
-	}
+	c.clearTimer(e)
 	if c.bounded[l] || e.key != nil || cd.limited {
 		c.reopened = c.reopened || c.reopens(e)
 	}
@@ -313,7 +311,7 @@ func (c *core) makeReady(e *entry, now int64) {
 	if e.state != stateThrottled {
 		e.own += now - e.since
 	}
-	c.timers.clear(e)
+	c.clearTimer(e)
 	e.state, e.since, e.aged = stateReady, now, 0
 	c.note(eventReady, e, now)
 	c.enqueue(e, now)
@@ -368,7 +366,7 @@ func (c *core) drop(e *entry, now int64) {
 	case stateChained:
 		c.unchain(e, now)
 	}
-	c.timers.clear(e)
+	c.clearTimer(e)
 	c.queued[e.base]--
 	e.code.queued--
 	if e.coalesce {

@@ -100,7 +100,7 @@ func (p *Pool) Explain(limit int) Explanation {
 		}
 		return true
 	})
-	slices.SortFunc(x.Running, func(a, b RunningTask) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(x.Running, func(a, b RunningTask) int { return cmp.Or(cmp.Compare(b.For, a.For), cmp.Compare(a.ID, b.ID)) })
 	for _, e := range p.someWaiting(limit) {
 		x.Waiting = append(x.Waiting, p.waitingTask(e, ch, now))
 	}

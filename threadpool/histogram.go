@@ -94,7 +94,7 @@ type Distribution struct {
 	Buckets []uint64 `json:"-"`
 }
 
-// DistributionBounds returns the upper bounds of Distribution.Buckets: every fourth power of two nanoseconds from 1 µs to 19 h.
+// DistributionBounds returns the upper bounds of Distribution.Buckets: powers of four nanoseconds from 2^10 (1 µs) to 2^42 (73 min).
 func DistributionBounds() []time.Duration {
 	out := make([]time.Duration, 0, distributionBounds)
 	for i := range distributionBounds {

@@ -76,8 +76,11 @@ func (c *core) leaveKey(e *entry, now int64) {
 	n := k.head
 	if n == nil {
 		delete(c.keys, k.name)
-		k.name, k.next = "", c.freeKeys
-		c.freeKeys = k
+		if c.freeKeysCount < maxFree {
+			k.name, k.next = "", c.freeKeys
+			c.freeKeys = k
+			c.freeKeysCount++
+		}
 		return
 	}
 	c.unchain(n, now)
@@ -128,6 +131,15 @@ func (c *core) relevel(e *entry, base, inherited Priority, now int64) {
 		c.moveCounts(e, base)
 		e.inherited = inherited
 		c.setWatch(e)
+	case e.state == stateThrottled:
+		was := e.level()
+		c.moveCounts(e, base)
+		e.inherited = inherited
+		if e.level() > was {
+			// What it has charged stays charged, but it is not the one to wait for it any more.
+			c.budget.forget(e)
+			c.makeReady(e, now)
+		}
 	default:
 		c.moveCounts(e, base)
 		e.inherited = inherited
@@ -172,6 +184,7 @@ func (c *core) newKey(name string) *keyChain {
 		k = new(keyChain)
 	} else {
 		c.freeKeys = k.next
+		c.freeKeysCount--
 	}
 	*k = keyChain{name: name}
 	return k

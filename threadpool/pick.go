@@ -184,7 +184,7 @@ func (c *core) raise(p Priority) {
 // setWatch sets which bits of core.urgent a running entry looks at.
 func (c *core) setWatch(e *entry) {
 	w := uint32(1)<<e.level() | bitShrink
-	if e.base < High {
+	if e.level() < High {
 		w |= bitBudget
 	}
 	if e.cause != nil {

@@ -41,7 +41,8 @@ type Pool struct {
 	nudge     atomic.Bool
 	// releaseOnce guards the end of the goroutine supply.
 	releaseOnce sync.Once
-	lastDump    int64
+	// dumped is by when the stacks that were taken are allowed for.
+	dumped int64
 }
 
 // New returns a pool that takes in tasks at once and runs them when Start is called.
@@ -132,17 +133,14 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 		p.mu.Unlock()
 		return Handle{}, ErrTooManyCodes
 	}
-	if t.Coalesce {
-		if twin := c.twins[twinKey{cd, t.Key}]; twin != nil {
-			cd.counts.coalesced++
-			h := Handle{pool: p, e: twin, id: twin.seq}
-			p.mu.Unlock()
-			return h, ErrCoalesced
-		}
-	}
 	base := t.Priority
 	if cd.overridden {
 		base = cd.override
+	}
+	if t.Coalesce {
+		if twin := c.twins[twinKey{cd, t.Key}]; twin != nil {
+			return p.coalesce(twin, base), ErrCoalesced
+		}
 	}
 	if err := c.admit(cd, base); err != nil {
 		p.mu.Unlock()
@@ -163,6 +161,21 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 		p.hook(ctx, h)
 	}
 	return h, nil
+}
+
+// coalesce lets a waiting task stand for another one, at the higher of their levels, and unlocks.
+func (p *Pool) coalesce(twin *entry, base Priority) Handle {
+	c, h := &p.c, Handle{pool: p, e: twin, id: twin.seq}
+	twin.code.counts.coalesced++
+	if base <= twin.base {
+		p.mu.Unlock()
+		return h
+	}
+	now := p.now()
+	c.relevel(twin, base, twin.inherited, now)
+	c.refreshUrgent(now)
+	p.unlock(now)
+	return h
 }
 
 // fill copies what an entry keeps of its task.

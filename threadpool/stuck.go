@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// maxDump bounds the memory for the stacks of all goroutines, dumpEvery how often they are taken: both stop the world.
+// maxDump bounds the memory for the stacks of all goroutines. They are taken once each dumpEvery in the long run, up to dumpBurst
+// times in a row: it stops the world.
 const (
 	maxDump   = 4 << 20
 	dumpEvery = int64(time.Second)
+	dumpBurst = 16
 )
 
 // stuckEntry is a report that still lacks its stack.
@@ -54,16 +56,17 @@ func (p *Pool) cancelStuck(stuck []stuckEntry) {
 	p.unlock(p.now())
 }
 
-// dump takes the stacks of all goroutines, or nothing if it did so a moment ago.
+// dump takes the stacks of all goroutines, or nothing if it did so too often.
 func (p *Pool) dump() []byte {
 	p.mu.Lock()
 	now := p.now()
-	recent := p.lastDump != 0 && now-p.lastDump < dumpEvery
-	if !recent {
-		p.lastDump = max(now, 1)
+	ahead := max(0, p.dumped-now)
+	often := ahead > (dumpBurst-1)*dumpEvery
+	if !often {
+		p.dumped = now + ahead + dumpEvery
 	}
 	p.mu.Unlock()
-	if recent {
+	if often {
 		return nil
 	}
 	dump := make([]byte, maxDump)

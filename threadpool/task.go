@@ -24,7 +24,7 @@ type Task struct {
 	// codes. A waiting task lends its level to the one of its key that is ahead of it. Empty: no constraint.
 	Key string
 	// Coalesce makes a task stand for later submissions with the same Code and Key for as long as it waits to be
-	// started, if those have Coalesce too.
+	// started, if those have Coalesce too. It moves to the highest of their levels.
 	Coalesce bool
 	// Deadline is the time by which the task must have started; after it the task is taken from the queue and Done
 	// is given ErrDeadline. Zero: none.
@@ -54,7 +54,7 @@ type StuckTask struct {
 	Key  string `json:"key,omitempty"`
 	// Ran is how long the task has held a slot or waited by its own choice.
 	Ran time.Duration `json:"ran"`
-	// Stack is the stack of the task's goroutine, empty when it could not be taken.
+	// Stack is the stack of the task's goroutine; empty when very many tasks are stuck at different times.
 	Stack string `json:"stack,omitempty"`
 }
 

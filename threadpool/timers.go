@@ -21,11 +21,22 @@ func (c *core) setTimer(e *entry) {
 		at = e.wakeAt
 	}
 	if at == never {
-		c.timers.clear(e)
+		c.clearTimer(e)
 		return
 	}
-	c.timers.set(e, at)
+	if e.timerIdx < 0 {
+		c.timers.push(timer{at, e})
+	} else {
+		c.timers[e.timerIdx].at = at
+		c.timers.fix(int(e.timerIdx))
+	}
 	c.wakeBy(at)
+}
+
+func (c *core) clearTimer(e *entry) {
+	if e.timerIdx >= 0 {
+		c.timers.remove(int(e.timerIdx))
+	}
 }
 
 // agesAt is when waiting next adds a level to e.
@@ -106,11 +117,11 @@ func (c *core) fire(e *entry, now int64) {
 		}
 		c.setTimer(e)
 	case stateRetrying:
-		c.timers.clear(e)
+		c.clearTimer(e)
 		e.state, e.since, e.aged = stateQueued, now, 0
 		c.enqueue(e, now)
 	default:
-		c.timers.clear(e)
+		c.clearTimer(e)
 		c.timeOut(e)
 	}
 }

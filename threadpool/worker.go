@@ -231,11 +231,14 @@ func (p *Pool) callRetry(e *entry, err error) (_ time.Duration, again bool) {
 }
 
 func (p *Pool) callDone(e *entry, err error) {
-	if e.done == nil {
+	done := e.done
+	if done == nil {
 		return
 	}
+	// Should done end the goroutine, the task ends once more, without it.
+	e.done = nil
 	defer p.survive(e, "Done", nil)
-	e.done(err)
+	done(err)
 }
 
 // survive recovers a panic of one of the task's callbacks.
