@@ -79,7 +79,7 @@ func (s *Service) Prune(partition *uint32, r Retention) (*PruneRun, error) {
 func (s *Service) runPrune(ctx context.Context, run *PruneRun, parts []*partitionState, r Retention, nodes bool) error {
 	var errs []error
 	if nodes {
-		names, err := s.o.Store.PruneNodes(ctx, r, s.o.Create.Now())
+		names, err := s.pruneNodes(ctx, r)
 		run.mu.Lock()
 		run.pruned.Nodes = names
 		run.mu.Unlock()
@@ -110,4 +110,11 @@ func (s *Service) runPrune(ctx context.Context, run *PruneRun, parts []*partitio
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Service) pruneNodes(ctx context.Context, r Retention) ([]string, error) {
+	if err := s.lookAtNodes(ctx); err != nil {
+		return nil, err
+	}
+	return s.o.Store.PruneNodes(ctx, r, s.o.Create.Now())
 }

@@ -106,6 +106,8 @@ type Service struct {
 	node    *NodeRun       // the newest one; nil before the first
 	// nodeState has no Running: NodeStatus asks node.
 	nodeState NodeStatus
+	// nodesLooked tells whether the node's checkpoints in the store were looked at.
+	nodesLooked bool
 }
 
 // partitionState is one source with what happened to it.
@@ -115,6 +117,8 @@ type partitionState struct {
 	state PartitionStatus
 	run   *Progress // nil while nothing runs
 	begun time.Time
+	// looked tells whether what is in the store was looked at.
+	looked bool
 }
 
 // NewService checks the options.
@@ -137,30 +141,11 @@ func NewService(o ServiceOptions) (*Service, error) {
 func (s *Service) Store() *Store { return s.o.Store }
 
 // Start removes what an interrupted run left, looks at what the store holds, and
-// begins the periodic runs.
+// begins the periodic runs. A store that does not answer within seconds is
+// looked at later; one with another cluster's checkpoints is ErrOtherCluster.
 func (s *Service) Start(ctx context.Context) error {
-	for _, p := range s.order {
-		if err := s.o.Store.Clean(ctx, nil, p.src.ID()); err != nil {
-			return fmt.Errorf("clean the checkpoints of partition %d: %w", p.src.ID(), err)
-		}
-		last, err := s.o.Store.Latest(ctx, p.src.ID())
-		switch {
-		case err == nil && last.ClusterID != 0 && s.o.Create.ClusterID != 0 && last.ClusterID != s.o.Create.ClusterID:
-			return fmt.Errorf("%w: %s holds those of cluster %d, this is cluster %d", ErrOtherCluster, s.o.Store.Root(), last.ClusterID, s.o.Create.ClusterID)
-		case err == nil:
-			s.mu.Lock()
-			p.state.Last = summary(last)
-			s.mu.Unlock()
-		case !errors.Is(err, ErrNotFound):
-			return fmt.Errorf("look at the checkpoints of partition %d: %w", p.src.ID(), err)
-		}
-	}
-	if err := s.o.Store.CleanNodes(ctx); err != nil {
-		return fmt.Errorf("clean the checkpoints of the node: %w", err)
-	}
-	newest, err := s.o.Store.Node(ctx, "")
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("look at the checkpoints of the node: %w", err)
+	if err := s.lookAtAll(ctx); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	if s.ctx != nil {
@@ -168,9 +153,6 @@ func (s *Service) Start(ctx context.Context) error {
 		return errors.New("checkpoint service is already running")
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if newest != nil {
-		s.nodeState.Last = nodeSummary(newest)
-	}
 	s.mu.Unlock()
 	for _, p := range s.order {
 		every, err := s.o.Runner.Every(tasks.Checkpoint, key(p.src.ID()), s.task(p, false, nil))
@@ -285,7 +267,7 @@ func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threa
 		o := s.o.Create
 		o.Incremental = o.Incremental && !full
 		o.Progress = s.begin(p)
-		m, err := s.o.Store.Create(ctx, turn, p.src, o)
+		m, err := s.create(ctx, turn, p, o)
 		s.end(p, m, err)
 		if errors.Is(err, ErrNothingApplied) {
 			return nil // nothing to copy is no failure, and made hears of no copy
@@ -304,6 +286,13 @@ func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threa
 	}
 }
 
+func (s *Service) create(ctx context.Context, turn Turn, p *partitionState, o CreateOptions) (*Manifest, error) {
+	if err := s.look(ctx, turn, p); err != nil {
+		return nil, err
+	}
+	return s.o.Store.Create(ctx, turn, p.src, o)
+}
+
 // prune applies the retention to p. A failure is no failure of the checkpoint
 // that was just made, which is not made again for it.
 func (s *Service) prune(ctx context.Context, turn Turn, p *partitionState) error {
@@ -317,6 +306,9 @@ func (s *Service) prune(ctx context.Context, turn Turn, p *partitionState) error
 
 func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r Retention) ([]uint64, error) {
 	id := p.src.ID()
+	if err := s.look(ctx, turn, p); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	run := s.node
 	s.mu.Unlock()

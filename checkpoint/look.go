@@ -1,0 +1,130 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// lookFor is how long Start waits for the store to answer. A node must serve
+	// while the place of its checkpoints is away: what was not seen then is looked
+	// at before the partition's first run.
+	lookFor = 5 * time.Second
+	// looks is how many partitions Start looks at at once.
+	looks = 16
+)
+
+// lookAtAll looks at every partition and at the checkpoints of the node. It fails
+// when they are another cluster's, and only warns when the store does not answer.
+func (s *Service) lookAtAll(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	errs := make([]error, len(s.order)+1)
+	slots := make(chan struct{}, looks)
+	var all sync.WaitGroup
+	for i, p := range s.order {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = s.look(within, nil, p)
+		})
+	}
+	all.Wait()
+	errs[len(s.order)] = s.lookAtNodes(within)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var unseen error
+	for i, err := range errs {
+		if errors.Is(err, ErrOtherCluster) {
+			return err
+		}
+		if err != nil && i < len(s.order) {
+			s.mu.Lock()
+			s.order[i].state.LastError = err.Error()
+			s.mu.Unlock()
+		}
+		if unseen == nil {
+			unseen = err
+		}
+	}
+	if unseen != nil {
+		s.o.Logger.Warn("the store of checkpoints does not answer as it should; it is tried again with the next one", "store", s.o.Store.Root(), "error", unseen)
+	}
+	return nil
+}
+
+// look removes what an interrupted run of a partition left, and learns which its
+// newest checkpoint is. Once is enough.
+func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error {
+	s.mu.Lock()
+	looked := p.looked
+	s.mu.Unlock()
+	if looked {
+		return nil
+	}
+	id := p.src.ID()
+	if err := s.o.Store.Clean(ctx, turn, id); err != nil {
+		return fmt.Errorf("clean the checkpoints of partition %d: %w", id, err)
+	}
+	var last *Manifest
+	err := newSlicer(ctx, turn, time.Millisecond).await(func() (err error) {
+		last, err = s.o.Store.Latest(ctx, id)
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("look at the checkpoints of partition %d: %w", id, err)
+	}
+	if last != nil {
+		if err := s.ours(last.ClusterID); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.looked = true
+	if last != nil {
+		p.state.Last = summary(last)
+	}
+	return nil
+}
+
+// lookAtNodes is look for the checkpoints of the whole node.
+func (s *Service) lookAtNodes(ctx context.Context) error {
+	s.mu.Lock()
+	looked := s.nodesLooked
+	s.mu.Unlock()
+	if looked {
+		return nil
+	}
+	if err := s.o.Store.CleanNodes(ctx); err != nil {
+		return fmt.Errorf("clean the checkpoints of the node: %w", err)
+	}
+	newest, err := s.o.Store.Node(ctx, "")
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("look at the checkpoints of the node: %w", err)
+	}
+	if newest != nil {
+		if err := s.ours(newest.ClusterID); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodesLooked = true
+	if newest != nil && s.nodeState.Last == nil {
+		s.nodeState.Last = nodeSummary(newest)
+	}
+	return nil
+}
+
+// ours holds the cluster that a checkpoint is of against the service's; 0 is not known.
+func (s *Service) ours(cluster uint64) error {
+	if own := s.o.Create.ClusterID; cluster != 0 && own != 0 && cluster != own {
+		return fmt.Errorf("%w: %s holds those of cluster %d, this is cluster %d", ErrOtherCluster, s.o.Store.Root(), cluster, own)
+	}
+	return nil
+}
