@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,11 +35,15 @@ func (r *PruneRun) Err() error {
 	}
 }
 
-// Pruned is what has been removed so far.
+// Pruned is what has been removed so far, by partition and decree.
 func (r *PruneRun) Pruned() Pruned {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Pruned{slices.Clone(r.pruned.Nodes), slices.Clone(r.pruned.Checkpoints)}
+	removed := slices.Clone(r.pruned.Checkpoints)
+	slices.SortFunc(removed, func(a, b Removed) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Decree, b.Decree))
+	})
+	return Pruned{slices.Clone(r.pruned.Nodes), removed}
 }
 
 func (r *PruneRun) add(partition uint32, decrees []uint64) {

@@ -75,15 +75,15 @@ func CheckpointStore(dataDir string) (*checkpoint.Store, error) {
 // what it holds.
 func OpenCheckpointStore(dataDir, location string) (store *checkpoint.Store, closeStore func() error, err error) {
 	none := func() error { return nil }
+	if err := validateStore(location); err != nil {
+		return nil, none, err
+	}
 	switch {
 	case location == "":
 		store, err = CheckpointStore(dataDir)
 		return store, none, err
 	case !strings.HasPrefix(location, s3store.Scheme):
 		return checkpoint.NewStore(nil, location), none, nil
-	}
-	if err := validateStore(location); err != nil {
-		return nil, none, err
 	}
 	l, err := s3store.Parse(location)
 	if err != nil {
@@ -361,7 +361,7 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 		}
 		ticks.Stop()
 		answer, _ := n.getCheckpoints(nil, none{})
-		return answer, errors.Join(run.Err(), ctx.Err())
+		return answer, errors.Join(run.Err(), context.Cause(ctx))
 	}
 }
 

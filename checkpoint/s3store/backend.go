@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/time/rate"
 
 	"replicanode/checkpoint"
@@ -30,6 +29,7 @@ type Backend struct {
 	l         Location
 	client    *minio.Client
 	transport *http.Transport
+	last      *lastFailure
 	limiter   *rate.Limiter // nil: no bound
 }
 
@@ -47,11 +47,14 @@ func Open(l Location) (*Backend, error) {
 	}
 	// A server that accepts a request and never answers must not hold a checkpoint for ever.
 	transport.ResponseHeaderTimeout = time.Minute
+	creds, err := l.credentials()
+	if err != nil {
+		return nil, err
+	}
+	last := &lastFailure{next: transport}
 	client, err := minio.New(l.Host, &minio.Options{
-		Creds: credentials.NewChainCredentials([]credentials.Provider{
-			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{Filename: l.CredentialsFile},
-		}),
-		Secure: l.Secure, Region: l.Region, Transport: transport, MaxRetries: l.Retries,
+		Creds:  creds,
+		Secure: l.Secure, Region: l.Region, Transport: last, MaxRetries: l.Retries,
 		// Not every server understands checksums that follow the data, and one that
 		// does not may store them as data.
 		TrailingHeaders: false,
@@ -59,7 +62,7 @@ func Open(l Location) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client for %s: %w", l.Host, err)
 	}
-	b := &Backend{l: l, client: client, transport: transport}
+	b := &Backend{l: l, client: client, transport: transport, last: last}
 	if l.BytesPerSecond > 0 {
 		b.limiter = rate.NewLimiter(rate.Limit(l.BytesPerSecond), rateStep)
 	}
@@ -95,6 +98,13 @@ func (b *Backend) wrap(what, p string, err error) error {
 	switch minio.ToErrorResponse(err).Code {
 	case minio.NoSuchKey, minio.NoSuchUpload:
 		return fmt.Errorf("%s %s: %w", what, b.Path(p), fs.ErrNotExist)
+	case minio.AccessDenied:
+		if v, cerr := b.client.GetCreds(); cerr == nil && v.AccessKeyID == "" {
+			return fmt.Errorf("%s %s at %s: %w No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with credentials=FILE", what, b.Path(p), b.l.Host, err)
+		}
+	}
+	if cause := b.last.cause(); cause != nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, cause) {
+		return fmt.Errorf("%s %s at %s: %w; the newest attempt: %w", what, b.Path(p), b.l.Host, err, cause)
 	}
 	return fmt.Errorf("%s %s at %s: %w", what, b.Path(p), b.l.Host, err)
 }

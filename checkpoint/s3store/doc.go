@@ -18,9 +18,10 @@
 // manifest is stored, the sizes of all chunks are held against what was sent.
 // Reads that break off are resumed, of the same object or not at all.
 //
-// Credentials come from the environment (AWS_ACCESS_KEY_ID and
-// AWS_SECRET_ACCESS_KEY, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD) or from a
-// file in the format of ~/.aws/credentials; a location that holds any is refused.
+// Credentials come from the file that the location names, in the format of
+// ~/.aws/credentials, or else from the environment (AWS_ACCESS_KEY_ID and
+// AWS_SECRET_ACCESS_KEY, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD) or from
+// ~/.aws/credentials itself; a location that holds any is refused.
 // Neither errors nor paths show them.
 //
 // Two nodes must not share a prefix.

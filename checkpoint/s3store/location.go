@@ -28,8 +28,9 @@ type Location struct {
 	Secure bool
 	// Region, where the server wants one. Default: asked for.
 	Region string
-	// CredentialsFile is a file in the format of ~/.aws/credentials. Default: the
-	// environment, then AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials.
+	// CredentialsFile is a file in the format of ~/.aws/credentials, and then the
+	// only place that is asked. Default: the environment, then
+	// AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials.
 	CredentialsFile string
 	// PartBytes is the size of an upload's parts and of the memory for each chunk
 	// being uploaded, 5 MiB to 5 GiB, default 5 MiB.

@@ -199,7 +199,7 @@ func awaitJob(ctx context.Context, client *admin.Client, id uint64, tick func())
 		tick()
 		select {
 		case <-ctx.Done():
-			return job, ctx.Err()
+			return job, fmt.Errorf("%w; the node goes on with job %d", context.Cause(ctx), id)
 		case <-time.After(jobPoll):
 		}
 	}
