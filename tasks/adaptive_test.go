@@ -317,6 +317,31 @@ func TestRemoteLimitWithMomentsOfSchedulingIsLeftAlone(t *testing.T) {
 	}
 }
 
+// While the disk is low, log GC is at High; once that is over, logs that are still too big keep it at Common.
+func TestBigLogsOutlastALowDisk(t *testing.T) {
+	l := newLoop(1)
+	l.policy.o.LogBytesTarget = 1000
+	now := time.Unix(5000, 0)
+	step := func(free, logs float64) threadpool.Priority {
+		for range 100 {
+			now = now.Add(250 * time.Millisecond)
+			l.policy.step(now, Signals{DiskFree: Measured(free, now), LogBytes: Measured(logs, now)})
+		}
+		return l.levels[GCLogs]
+	}
+	for _, tc := range []struct {
+		free, logs float64
+		want       threadpool.Priority
+	}{
+		{0.5, 2000, threadpool.Common}, {0.1, 2000, threadpool.High}, {0.5, 2000, threadpool.Common}, {0.5, 100, threadpool.Low},
+		{0.1, 100, threadpool.High}, {0.1, 2000, threadpool.High}, {0.5, 100, threadpool.Low},
+	} {
+		if got := step(tc.free, tc.logs); got != tc.want {
+			t.Errorf("disk %v free, %v bytes of logs: log GC at %s, want %s", tc.free, tc.logs, got, tc.want)
+		}
+	}
+}
+
 func TestRulesOneByOne(t *testing.T) {
 	now := time.Unix(5000, 0)
 	base := func() Signals {

@@ -18,5 +18,5 @@
 //   - The controller (Adaptive) is off unless turned on, changes nothing it was not given a signal for, and returns
 //     everything to the configured values when it is turned off or its signals go stale.
 //
-// Lock order: Runner.mu, then Periodic.mu, then the pool's own lock. Callbacks of the pool take Runner.mu.
+// Lock order: the controller's lock, then Runner.mu, then Periodic.mu, then the pool's own lock. Callbacks of the pool take Runner.mu.
 package tasks

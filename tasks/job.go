@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"replicanode/threadpool"
@@ -83,7 +84,7 @@ func (j *Job) finish(err error) {
 		st.lastError, st.lastErrorAt = err.Error(), time.Now()
 	}
 	r.mu.Unlock()
-	if err != nil && KindOf(err) != Permanent {
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, threadpool.ErrClosed) {
 		r.log.Warn("task failed for good", "code", string(st.code), "key", j.key, "failures", j.history.failures, "error", err)
 	}
 	j.err = err

@@ -125,8 +125,12 @@ func (p *policy) stepDisk(now time.Time, s Signals) {
 }
 
 func (p *policy) stepLogs(now time.Time, s Signals) {
-	if p.o.LogBytesTarget == 0 || p.disk.on {
-		p.logs.on = p.logs.on && p.disk.on
+	if p.disk.on {
+		// Log GC is above anything this rule would ask for; afterwards the rule begins anew.
+		p.logs = toggle{dwell: p.o.Dwell}
+		return
+	}
+	if p.o.LogBytesTarget == 0 {
 		return
 	}
 	size, target := s.LogBytes.Value, float64(p.o.LogBytesTarget)
