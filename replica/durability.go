@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -74,7 +75,7 @@ type durability struct {
 
 	// mu guards what is below; nothing slow is done under it.
 	mu      sync.Mutex
-	db      *badger.DB
+	db      *badger.DB // nil when there is nothing to look at, or no more
 	dir     string
 	decree  uint64
 	checked time.Time
@@ -144,7 +145,7 @@ func (p *Partition) refreshDurable() {
 	if version := maxTableVersion(db); version > decree {
 		// A decree may be split over two memtables, so the last one counts as durable only in part.
 		if err := d.sync(dir); err != nil {
-			p.log.Warn("database folder not synced", "error", err)
+			p.folderNotSynced(err)
 			return
 		}
 		d.mu.Lock()
@@ -155,6 +156,22 @@ func (p *Partition) refreshDurable() {
 		}
 	}
 	p.moveDiscard(db)
+}
+
+// errFolderSync is wrapped by the error of a folder's sync that was tried and failed.
+var errFolderSync = errors.New("sync of a folder failed")
+
+// folderNotSynced stops the partition when the names of tables may be lost: a later sync that succeeds would not tell. What could not
+// even be tried is tried again.
+func (p *Partition) folderNotSynced(err error) {
+	if !errors.Is(err, errFolderSync) {
+		p.log.Warn("database folder not synced yet", "error", err)
+		return
+	}
+	p.durable.mu.Lock()
+	p.durable.db = nil
+	p.durable.mu.Unlock()
+	p.fail(fmt.Errorf("make tables of the database durable: %w", err))
 }
 
 // moveDiscard lets the database drop what nobody can read any more: what is superseded below the durable decree, the
@@ -207,7 +224,10 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer f.Close()
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", errFolderSync, err)
+	}
+	return nil
 }
 
 // DB is the database; nil until the partition is open and after it was closed. Read it at pinned decrees only.

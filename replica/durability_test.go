@@ -1,8 +1,12 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +49,64 @@ func TestPinIsNeverBelowTheDiscardTimestamp(t *testing.T) {
 	}
 }
 
+// syncFolderWith replaces how the folder of a partition's tables is synced.
+func syncFolderWith(p *Partition, sync func(dir string) error) {
+	p.durable.looking.Lock()
+	defer p.durable.looking.Unlock()
+	p.durable.sync = sync
+}
+
+// TestFailedSyncOfATablesFolderStopsThePartition: a sync that succeeds after it would not tell that names were lost, so nothing more
+// counts as durable.
+func TestFailedSyncOfATablesFolderStopsThePartition(t *testing.T) {
+	o := testOptions(t, testDir(t))
+	n := startNode(t, o)
+	p := n.Partition(0)
+	var syncs atomic.Int32
+	syncFolderWith(p, func(string) error {
+		if syncs.Add(1) == 1 {
+			return fmt.Errorf("%w: %w", errFolderSync, syscall.EIO)
+		}
+		return nil
+	})
+	durable, written := p.Durable(), 0
+	for deadline := time.Now().Add(20 * time.Second); p.Err() == nil; {
+		if err := try(p, func(tx *Tx) { must(t, tx.Put([]byte(key(written)), make([]byte, 512<<10), 0)) }); err == nil {
+			written++
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the partition goes on")
+		}
+	}
+	if err := p.Err(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("failed with %v", err)
+	}
+	p.refreshDurable()
+	if got := p.Durable(); got != durable || syncs.Load() != 1 {
+		t.Errorf("%d syncs, durable up to %d after it was %d", syncs.Load(), got, durable)
+	}
+	n.stop(t)
+	n = startNode(t, o)
+	defer n.stop(t)
+	for i := range written {
+		if _, ok := get(t, n.Partition(0), key(i)); !ok {
+			t.Fatalf("write %d of %d is lost", i, written)
+		}
+	}
+}
+
+// TestFolderThatCannotBeSyncedYet is looked at again: nothing was tried that could have failed.
+func TestFolderThatCannotBeSyncedYet(t *testing.T) {
+	n := startNode(t, testOptions(t, testDir(t)))
+	defer n.stop(t)
+	p := n.Partition(0)
+	p.folderNotSynced(syncDir(filepath.Join(t.TempDir(), "nothing")))
+	if err := p.Err(); err != nil {
+		t.Fatal(err)
+	}
+	set(t, p, "k", "w")
+}
+
 // TestWritesDoNotWaitForTheSyncOfATable: a new table's folder is synced off the write path, and DurableAdvanced is called once
 // it is.
 func TestWritesDoNotWaitForTheSyncOfATable(t *testing.T) {
@@ -58,13 +120,11 @@ func TestWritesDoNotWaitForTheSyncOfATable(t *testing.T) {
 	var began, ended sync.Once
 	letGo := func() { ended.Do(func() { close(release) }) }
 	defer letGo()
-	p.durable.looking.Lock()
-	p.durable.sync = func(dir string) error {
+	syncFolderWith(p, func(dir string) error {
 		began.Do(func() { close(syncing) })
 		<-release
 		return syncDir(dir)
-	}
-	p.durable.looking.Unlock()
+	})
 	value := make([]byte, 1<<20)
 	write := func() {
 		c := newCall(func(tx *Tx) { must(t, tx.Put([]byte("k"), value, 0)) })

@@ -83,6 +83,10 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 		return err
 	}
 	p.mu.Lock()
+	if p.phase == phaseFailed { // a table of what was replayed could not be made durable
+		defer p.mu.Unlock()
+		return p.err
+	}
 	p.phase = phaseOpen
 	p.announce()
 	p.mu.Unlock()

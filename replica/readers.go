@@ -23,6 +23,9 @@ type reader struct {
 
 // waitReadable returns when a read at the applied decree is linearizable.
 func (p *Partition) waitReadable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	if err := p.unreadable(); err != nil {
 		p.mu.Unlock()

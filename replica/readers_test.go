@@ -47,6 +47,23 @@ func TestViewEndsWithTheHost(t *testing.T) {
 	}
 }
 
+// TestReadingEndsWithItsContext, where no other node is asked too.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	n := startNode(t, testOptions(t, testDir(t)))
+	defer n.stop(t)
+	p := n.Partition(0)
+	setAll(t, p, countSlice+10, "v")
+	ctx, cancel := context.WithCancel(t.Context())
+	slices := 0
+	_, err := p.Count(ctx, func(int) error { slices++; cancel(); return nil })
+	if !errors.Is(err, context.Canceled) || slices != 1 {
+		t.Errorf("count: %v after %d slices", err, slices)
+	}
+	if err := p.View(ctx, func(*View) error { t.Error("read"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("view: %v", err)
+	}
+}
+
 func TestOnlyTheLeaderKnowsTheProgress(t *testing.T) {
 	c := startCluster(t, 1, 1)
 	defer c.stop(t)

@@ -16,7 +16,7 @@ type View struct {
 
 // View runs f on a linearizable read: it sees every command that had finished when View was called. f must not keep
 // the view nor what it reads. While f runs, nothing that it can see is dropped from the database, so it should not
-// run for long.
+// run for long. Nothing is read once ctx has ended.
 func (p *Partition) View(ctx context.Context, f func(v *View) error) error {
 	if err := p.waitReadable(ctx); err != nil {
 		return err
@@ -256,7 +256,7 @@ func (v *View) kindOf(item *badger.Item) (kind Kind, err error) {
 const countSlice = 4096
 
 // Count is the number of live keys. It counts them one by one in slices, each on a view of its own, so keys that come
-// and go meanwhile may or may not be counted; yield (may be nil) is called between slices with the bytes read.
+// and go meanwhile may or may not be counted; yield (may be nil) is called between slices with the bytes read. It ends with ctx.
 func (p *Partition) Count(ctx context.Context, yield func(bytes int) error) (n uint64, err error) {
 	for cursor := uint64(0); ; {
 		bytes := 0
