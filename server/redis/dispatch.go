@@ -331,7 +331,10 @@ func (c *conn) proposeAgain(part Partition, o *Op) error {
 			return nil
 		}
 		c.pending.Add(-1)
-		if !errors.Is(err, replica.ErrBusy) || !time.Now().Before(give) {
+		if !errors.Is(err, replica.ErrBusy) {
+			return err
+		}
+		if !time.Now().Before(give) {
 			c.server.metrics.refused[refusedBusy].Inc()
 			return err
 		}
