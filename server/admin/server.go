@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -182,6 +183,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				writeError(w, &Error{Status: http.StatusInternalServerError, Message: "internal error; see the node's log"})
 			}
 		}()
+		boundAnswer(w, r)
 		if err := s.hosts.check(r); err != nil {
 			writeError(w, err)
 			return
@@ -194,6 +196,22 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBodyBytes)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// What a client may take to accept an answer; profiles are recorded within that time, too.
+const (
+	answerTime  = time.Minute
+	profileTime = time.Hour
+)
+
+// boundAnswer ends the connection of a client that does not take its answer: it would keep a place from others.
+func boundAnswer(w http.ResponseWriter, r *http.Request) {
+	most := answerTime
+	if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+		most = profileTime
+	}
+	// Only a connection that is no connection has no deadline.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(most))
 }
 
 func (s *Server) authorized(r *http.Request) bool {
