@@ -112,13 +112,6 @@ func validateStore(location string) error {
 	return nil
 }
 
-func notNegative(flag string, d time.Duration) error {
-	if d < 0 {
-		return &FlagError{Flag: flag, Value: d.String(), Reason: "must not be negative"}
-	}
-	return nil
-}
-
 // ListCheckpoints lists the checkpoints in a store, of one partition or (nil) of all. A partition without any is an error.
 func ListCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32) ([]checkpoint.Info, error) {
 	ids, err := store.Partitions(ctx)

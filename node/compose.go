@@ -153,7 +153,7 @@ func (n *Node) startDuplication(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if n.client, err = peer.NewClient(peer.ClientOptions{TLS: n.tls.client, Logger: n.opts.Logger}); err != nil {
+	if n.client, err = peer.NewClient(peer.ClientOptions{TLS: n.tls.client}); err != nil {
 		return fmt.Errorf("make the peer client: %w", err)
 	}
 	n.onClose("peer client", n.client.Close)

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -126,14 +125,6 @@ func (o *Options) validateLimits() error {
 		inRange("index-cache-bytes", s.IndexCacheBytes, -1, 1<<40),
 		inRange("sync-workers", int64(s.SyncWorkers), 1, 1024),
 	)
-}
-
-// within checks a duration that can't be turned off.
-func within(flag string, v, low, high time.Duration) error {
-	if v < low || v > high {
-		return &FlagError{Flag: flag, Value: v.String(), Reason: fmt.Sprintf("must be between %v and %v", low, high)}
-	}
-	return nil
 }
 
 // Limit is one bound of a node: its flag, its value, and the metric that shows how much of it is taken or how often it was hit.

@@ -48,6 +48,10 @@ func TestBadOptionsNameFlagAndValue(t *testing.T) {
 		{"no level", func(o *Options) { o.TaskPriority = []string{"checkpoint"} }, "--task-priority checkpoint"},
 		{"window below batch", func(o *Options) { o.DupWindowBytes = 5000; o.DupBatchBytes = 10000 }, "--dup-window-bytes 5000"},
 		{"refusing before hurrying", func(o *Options) { o.DiskLowBytes = 1; o.DiskCriticalBytes = 2 }, "--disk-critical-bytes 2"},
+		{"hasty idle timeout", func(o *Options) { o.Clients.IdleTimeout = time.Nanosecond }, "--client-idle-timeout 1ns"},
+		{"grace that can't be multiplied", func(o *Options) { o.DropGrace = 2_000_000 * time.Hour }, "--drop-grace 2000000h"},
+		{"endless wait", func(o *Options) { o.MaxWait = 2_000_000 * time.Hour }, "--max-wait 2000000h"},
+		{"checkpoints kept for a negative time", func(o *Options) { o.CheckpointKeepFor = -time.Second }, "--checkpoint-keep-for -1s"},
 		{"hasty checkpoints", func(o *Options) { o.CheckpointPeriod = time.Millisecond }, "--checkpoint-period 1ms"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
