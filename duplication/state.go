@@ -148,8 +148,6 @@ type PipelineStatus struct {
 var (
 	// ErrUnknownRemote is wrapped by Pause and Resume for a name that is not configured.
 	ErrUnknownRemote = errors.New("unknown remote")
-	// ErrUnknownPartition is wrapped for a partition that is not of this node.
-	ErrUnknownPartition = errors.New("unknown partition")
 
 	errNotOpen      = errors.New("the partition is not open")
 	errPaused       = errors.New("paused")

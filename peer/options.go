@@ -120,8 +120,6 @@ type ClientOptions struct {
 	KeepaliveTimeout time.Duration
 	// Dial opens the transport to an address; nil means TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Logger receives one line per event; nil discards.
-	Logger *slog.Logger
 }
 
 // EnsureDefaults fills the fields that are zero.
@@ -135,9 +133,6 @@ func (o *ClientOptions) EnsureDefaults() {
 		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 }
 

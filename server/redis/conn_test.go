@@ -418,21 +418,6 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-func TestProtectedMode(t *testing.T) {
-	for addr, bad := range map[string]bool{
-		"127.0.0.1:6380": false, "127.9.9.9:1": false, "[::1]:6380": false, "localhost:6380": false,
-		":6380": true, "0.0.0.0:6380": true, "[::]:6380": true, "10.0.0.1:6380": true, "example.org:6380": true, "nonsense": true,
-	} {
-		err := ProtectedMode(addr, "")
-		if (err != nil) != bad || err != nil && !strings.Contains(err.Error(), addr) {
-			t.Errorf("%s: %v", addr, err)
-		}
-		if err := ProtectedMode(addr, "secret"); err != nil {
-			t.Errorf("%s with a password: %v", addr, err)
-		}
-	}
-}
-
 func TestOptions(t *testing.T) {
 	store := newFakeStore(1)
 	defer store.close()

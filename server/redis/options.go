@@ -129,22 +129,3 @@ func (o *Options) Validate() error {
 	}
 	return nil
 }
-
-// ProtectedMode returns an error that explains why a server on addr needs a password, or nil when it has one or accepts connections
-// from its own machine only.
-func ProtectedMode(addr, password string) error {
-	if password != "" {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("listen address %q: %w", addr, err)
-	}
-	if host == "localhost" {
-		return nil
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return fmt.Errorf("listen address %q accepts connections from other machines, but no password is set: set one, or listen on 127.0.0.1", addr)
-}
