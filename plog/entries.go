@@ -24,6 +24,14 @@ func varintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 // Entries returns the entries [lo,hi), durable or not, as many as fit into maxBytes (counted as Raft does) but at
 // least one. The caller owns them. ErrCompacted: lo was released. ErrUnavailable: hi is beyond LastIndex+1.
 func (l *Log) Entries(lo, hi, maxBytes uint64) ([]Entry, error) {
+	out, err := l.entries(lo, hi, maxBytes)
+	if err != nil {
+		return nil, l.readFailed(err)
+	}
+	return out, nil
+}
+
+func (l *Log) entries(lo, hi, maxBytes uint64) ([]Entry, error) {
 	var out []Entry
 	for lo < hi {
 		l.mu.Lock()
@@ -93,8 +101,10 @@ func (l *Log) readLocked(s *segment, out []Entry, lo, hi uint64, budget *uint64)
 	defer func() { l.metrics.read(c.bytes, 0) }()
 	for {
 		var e Entry
-		if err := c.next(&e); err != nil {
-			return nil, false, l.readFailed(err)
+		if err := c.next(&e); errors.Is(err, io.EOF) {
+			return nil, false, c.corrupt(KindSegmentTruncated)
+		} else if err != nil {
+			return nil, false, err
 		}
 		if e.Index < lo {
 			continue
@@ -110,17 +120,6 @@ func (l *Log) readLocked(s *segment, out []Entry, lo, hi uint64, budget *uint64)
 			return out, false, nil
 		}
 	}
-}
-
-// readFailed counts damage. The end of a segment before its last decree is damage too.
-func (l *Log) readFailed(err error) error {
-	var e *ErrCorrupt
-	if errors.As(err, &e) {
-		l.metrics.corruption(e.Kind)
-		l.log.Error("private log damaged", "partition", l.partition, "segment", e.Segment, "offset", e.Offset,
-			"decree", e.Decree, "kind", e.Kind)
-	}
-	return err
 }
 
 // pointLocked returns the index point to decode from to reach index, which s holds. mu is held, and dropped
@@ -167,7 +166,8 @@ func (l *Log) scanSealed(sc *scanner, s *segment, end int64, link uint32) ([]poi
 			return nil, err
 		}
 		if kind != "" {
-			return nil, l.readFailed(&ErrCorrupt{Partition: l.partition, Segment: s.seq, Offset: sc.off, Decree: sc.next, Kind: kind})
+			off, decree := sc.place(kind)
+			return nil, l.corrupt(s.seq, off, decree, kind)
 		}
 		points = fr.points(points)
 	}
@@ -180,6 +180,14 @@ func (l *Log) scanSealed(sc *scanner, s *segment, end int64, link uint32) ([]poi
 
 // Term returns the term of a decree in [FirstIndex-1, LastIndex].
 func (l *Log) Term(index uint64) (uint64, error) {
+	term, err := l.term(index)
+	if err != nil {
+		return 0, l.readFailed(err)
+	}
+	return term, nil
+}
+
+func (l *Log) term(index uint64) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -226,7 +234,7 @@ func (l *Log) termLocked(s *segment, index uint64) (uint64, error) {
 		if err := c.next(&e); errors.Is(err, io.EOF) {
 			return 0, l.corrupt(s.seq, c.off, index, KindSegmentTruncated)
 		} else if err != nil {
-			return 0, l.readFailed(err)
+			return 0, err
 		}
 		if e.Index == index {
 			return e.Term, nil

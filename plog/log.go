@@ -26,6 +26,7 @@ type Log struct {
 	ownSyncer bool
 	metrics   *logMetrics
 	files     *files
+	damage    damage
 	bg        sync.WaitGroup
 
 	// ioMu serialises everything that changes files: group commits, rotation, release, reset, close.
@@ -87,7 +88,6 @@ func (l *Log) active() *segment { return l.segs[len(l.segs)-1] }
 func (l *Log) path(name string) string { return l.fs.PathJoin(l.dir, name) }
 
 func (l *Log) corrupt(seq uint64, off int64, decree uint64, kind Kind) error {
-	l.metrics.corruption(kind)
 	return &ErrCorrupt{Partition: l.partition, Segment: seq, Offset: off, Decree: decree, Kind: kind}
 }
 

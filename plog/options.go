@@ -43,6 +43,10 @@ type Options struct {
 	// BallastBytes of disk are held in reserve in the log's folder and given up when the manifest cannot be
 	// written for lack of space, so that Release works on a full disk. 0: none.
 	BallastBytes int64
+	// Damaged is told of each damaged place once, when a read of the open log meets it; what Open meets is its error only. It is called
+	// by whoever reads, be it Release or Append, so it must not block nor call the log, and its caller may hold locks. Nil: the
+	// reader's error says it all.
+	Damaged func(*ErrCorrupt)
 	// Logger receives one line per event. Nil: discard.
 	Logger *slog.Logger
 	// Metrics counts, shared by the logs of a node. Nil: not counted.

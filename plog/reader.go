@@ -51,7 +51,7 @@ func (r *Reader) Next() (Entry, error) {
 	for {
 		if r.next > r.limit {
 			if err := r.advance(); err != nil {
-				return Entry{}, err
+				return Entry{}, r.l.readFailed(err)
 			}
 		}
 		if err := r.c.next(&e); err != nil {

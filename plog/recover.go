@@ -21,6 +21,7 @@ func Open(dir string, partition uint32, o Options) (*Log, error) {
 	l.metrics = o.Metrics.forLog(partition)
 	if err := l.load(); err != nil {
 		l.closeFiles()
+		l.found(err)
 		return nil, fmt.Errorf("open plog %s: %w", dir, err)
 	}
 	if l.syncer == nil {

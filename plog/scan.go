@@ -28,6 +28,9 @@ type scanner struct {
 	buf    []byte
 	bufOff int64
 	bufLen int
+
+	badOff    int64 // of the record that made the last frame a KindRecord
+	badDecree uint64
 }
 
 // frame is a verified frame; bytes is valid until the next call of scan.
@@ -69,7 +72,7 @@ func (s *scanner) scan(fr *frame) (kind Kind, err error) {
 		return KindOrder, nil
 	}
 	fr.off, fr.bytes = s.off, b[fr.size():n]
-	if !fr.verify(s.key) {
+	if s.badOff, s.badDecree = fr.verify(s.key); s.badOff != 0 {
 		return KindRecord, nil
 	}
 	s.off += int64(n)
@@ -80,26 +83,38 @@ func (s *scanner) scan(fr *frame) (kind Kind, err error) {
 	return "", nil
 }
 
-// verify checks every record of the frame and their digest.
-func (fr *frame) verify(key uint64) bool {
+// verify checks every record of the frame and their digest. It returns the place of what is wrong, 0 when nothing is: the record, or
+// the frame when each record is right but they are not those that were written together.
+func (fr *frame) verify(key uint64) (badOff int64, badDecree uint64) {
 	var digest uint32
 	b, off, index := fr.bytes, fr.off+int64(fr.size()), fr.first
 	for range fr.count {
 		if len(b) < recordHeaderLen {
-			return false
+			return off, index
 		}
 		n := uint64(binary.LittleEndian.Uint32(b[4:])) + recordHeaderLen
 		if n > uint64(len(b)) {
-			return false
+			return off, index
 		}
 		crc := binary.LittleEndian.Uint32(b)
 		if crc32.Update(recordSeed(key, off, index, fr.term), castagnoli, b[4:n]) != crc {
-			return false
+			return off, index
 		}
 		digest = fold(digest, crc)
 		b, off, index = b[n:], off+int64(n), index+1
 	}
-	return len(b) == 0 && digest == fr.digest
+	if len(b) != 0 || digest != fr.digest {
+		return fr.off, fr.first
+	}
+	return 0, 0
+}
+
+// place is where the damage is that the last scan found, as a cursor would find it.
+func (s *scanner) place(kind Kind) (off int64, decree uint64) {
+	if kind == KindRecord {
+		return s.badOff, s.badDecree
+	}
+	return s.off, s.next
 }
 
 // points appends the index points of the frame to dst.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -543,4 +544,93 @@ func TestVanishedPartitionDoesNotComeBackEmpty(t *testing.T) {
 	}
 	defer n.stop(t)
 	must(t, n.Partition(0).waitReady(t.Context()))
+}
+
+// TestDamageFoundWhileServingStopsThePartition, and no other one. Whoever reads the log finds it for all.
+func TestDamageFoundWhileServingStopsThePartition(t *testing.T) {
+	dir := testDir(t)
+	o := testOptions(t, dir)
+	o.Partitions, o.Log.SegmentBytes = 2, plog.MinSegmentBytes
+	n := startNode(t, o)
+	defer n.stop(t)
+	p := n.Partition(0)
+	const value = "a value that is easily found "
+	for i := range 20 {
+		set(t, p, key(i), strings.Repeat(value, 20))
+	}
+	rotSealed(t, filepath.Join(dir, PartitionDir(0), LogDir), value)
+	if p.Err() != nil {
+		t.Fatal("nobody has read anything yet")
+	}
+	r, err := p.Log().NewReader(1)
+	for err == nil {
+		_, err = r.Next()
+	}
+	must(t, r.Close())
+	var corrupt *plog.ErrCorrupt
+	if !errors.As(err, &corrupt) {
+		t.Fatalf("the reader got %v", err)
+	}
+	var told *plog.ErrCorrupt
+	if !errors.As(p.Err(), &told) || *told != *corrupt || strings.Count(p.Err().Error(), corrupt.Error()) != 1 {
+		t.Errorf("the reader got %v, the partition says %v", corrupt, p.Err())
+	}
+	if err := try(p, func(tx *Tx) { _ = tx.Put([]byte("k"), nil, 0) }); !errors.As(err, new(*FailedError)) {
+		t.Errorf("write: %v", err)
+	}
+	if err := p.View(t.Context(), func(*View) error { return nil }); !errors.As(err, new(*FailedError)) {
+		t.Errorf("read: %v", err)
+	}
+	set(t, n.Partition(1), "k", "v")
+	if v, ok := get(t, n.Partition(1), "k"); !ok || v != "v" {
+		t.Errorf("%q", v)
+	}
+}
+
+// rotSealed flips a bit of a value in the oldest segment of a log.
+func rotSealed(t *testing.T, dir, value string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil || len(segments) < 3 {
+		t.Fatal(segments, err)
+	}
+	for _, name := range slices.Sorted(slices.Values(segments))[:1] {
+		data, err := os.ReadFile(name)
+		must(t, err)
+		at := strings.Index(string(data), value)
+		if at < 0 {
+			t.Fatalf("%s does not hold the value", name)
+		}
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		must(t, err)
+		_, err = f.WriteAt([]byte{value[0] ^ 1}, int64(at))
+		must(t, errors.Join(err, f.Close()))
+	}
+}
+
+// TestDamageFoundWhileReplayingKeepsThePartitionOut, and says why once.
+func TestDamageFoundWhileReplayingKeepsThePartitionOut(t *testing.T) {
+	dir := testDir(t)
+	o := testOptions(t, dir)
+	o.Partitions, o.Log.SegmentBytes = 2, plog.MinSegmentBytes
+	n := startNode(t, o)
+	const value = "a value that is easily found "
+	for i := range 20 {
+		set(t, n.Partition(0), key(i), strings.Repeat(value, 20))
+	}
+	n.stop(t)
+	must(t, os.RemoveAll(filepath.Join(dir, PartitionDir(0), DBDir)))
+	rotSealed(t, filepath.Join(dir, PartitionDir(0), LogDir), value)
+	n, err := openNode(o)
+	must(t, err)
+	defer n.stop(t)
+	err = n.WaitReady(t.Context())
+	var corrupt *plog.ErrCorrupt
+	if !errors.As(err, &corrupt) || corrupt.Segment != 1 || strings.Count(err.Error(), corrupt.Error()) != 1 {
+		t.Errorf("%v", err)
+	}
+	if p := n.Partition(0); p.Log() != nil || p.DB() != nil {
+		t.Error("the files are still open")
+	}
+	set(t, n.Partition(1), "k", "v")
 }

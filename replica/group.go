@@ -388,10 +388,7 @@ func (g *group) fail(err error) {
 		return
 	}
 	g.failed = true
-	if g.store.err != nil {
-		err = errors.Join(err, g.store.err)
-	}
-	g.p.fail(err)
+	g.p.fail(g.store.reason(err))
 }
 
 // guard runs f and turns a panic, which is how Raft reports a broken log, into the group's failure.

@@ -47,15 +47,15 @@ func (p *Partition) open(ctx context.Context) error {
 	}
 	db, mem, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
 	if err != nil {
-		return fmt.Errorf("open database of partition %d: %w", p.id, err)
+		return fmt.Errorf("open database: %w", err)
 	}
 	log, err := p.openLog(filepath.Join(dir, LogDir))
 	if err != nil {
-		return errors.Join(fmt.Errorf("open private log of partition %d: %w", p.id, err), closeDB(db, mem))
+		return errors.Join(err, closeDB(db, mem))
 	}
 	if err := p.recover(ctx, dir, db, mem, log); err != nil {
 		p.forgetFiles()
-		return errors.Join(fmt.Errorf("recover partition %d: %w", p.id, err), closeDB(db, mem), log.Close())
+		return errors.Join(fmt.Errorf("recover: %w", err), closeDB(db, mem), log.Close())
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 		return err
 	}
 	p.mu.Lock()
-	if p.phase == phaseFailed { // a table of what was replayed could not be made durable
+	if p.phase == phaseFailed { // a table of what was replayed could not be made durable, or a reader has met damage
 		defer p.mu.Unlock()
 		return p.err
 	}
@@ -147,6 +147,7 @@ type recovered struct {
 	fresh bool
 }
 
+// openLog opens the private log. Its error names the folder.
 func (p *Partition) openLog(dir string) (*plog.Log, error) {
 	o := p.o.Log
 	o.Syncer = p.o.Syncer
@@ -156,7 +157,14 @@ func (p *Partition) openLog(dir string) (*plog.Log, error) {
 	if o.Logger == nil {
 		o.Logger = p.o.Logger
 	}
+	o.Damaged = p.damaged
 	return plog.Open(dir, p.id, o)
+}
+
+// damaged ends the partition when somebody who reads its log, a duplication for example, has met damage: what was acknowledged is
+// not there any more.
+func (p *Partition) damaged(e *plog.ErrCorrupt) {
+	p.fail(fmt.Errorf("private log is damaged: %w", e))
 }
 
 // recoverState finds out where to go on, and prepares the goroutine's state and the Raft group for it.
@@ -262,7 +270,7 @@ func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState
 		DisableProposalForwarding: true, Logger: raftLogger{p.log},
 	})
 	if err != nil {
-		return nil, errors.Join(err, g.store.err)
+		return nil, g.store.reason(err)
 	}
 	g.rn = rn
 	if len(conf.GetVoters()) > 0 {

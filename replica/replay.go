@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3"
@@ -17,8 +16,8 @@ func (g *group) replay(ctx context.Context, ev *evaluator) (err error) {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("raft: %v", v)
 		}
-		if err != nil && g.store.err != nil {
-			err = errors.Join(err, g.store.err)
+		if err != nil {
+			err = g.store.reason(err)
 		}
 	}()
 	ev.opening = true

@@ -154,6 +154,14 @@ func (s *storage) failed(err error) error {
 	return err
 }
 
+// reason is why Raft gave up with err: when the log has failed it, the log's error, which err repeats as a text.
+func (s *storage) reason(err error) error {
+	if s.err != nil {
+		return s.err
+	}
+	return err
+}
+
 // LastIndex implements raft.Storage.
 func (s *storage) LastIndex() (uint64, error) { return s.log.LastIndex(), nil }
 
