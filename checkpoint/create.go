@@ -27,6 +27,9 @@ type Source interface {
 	PinApplied() (decree uint64, release func(), err error)
 	// Term is the Raft term of a decree that was just pinned.
 	Term(decree uint64) (uint64, error)
+	// Mark differs, at a decree that was just pinned, between two histories of the
+	// partition; "" when the source cannot tell.
+	Mark(decree uint64) (string, error)
 	// DB is the partition's database, in managed mode with version = decree.
 	DB() *badger.DB
 }
@@ -42,11 +45,15 @@ type CreateOptions struct {
 	ChunkBytes int64
 	// Slice is the longest time between two yields, default 1 ms.
 	Slice time.Duration
-	// Incremental allows a copy of only what changed since the newest usable
-	// checkpoint, when that is at most MaxAge old and its chain is shorter than
-	// MaxDepth (default 6). MaxAge must be less than the time for which the source
-	// keeps tombstones and expired entries; 0 forbids incremental copies.
+	// Incremental allows a copy of only what changed since Parent, or with nil since
+	// the newest usable checkpoint, when that is usable and at most MaxAge old, its
+	// chain is shorter than MaxDepth (default 6), and the chain's incremental copies
+	// take no more than the full one, or a chunk. The parent must be of the source's own history: a
+	// partition that began anew or was put back to an earlier state has another one.
+	// What the source removed since then without a trace must be what no reader can
+	// see. MaxAge 0 forbids incremental copies.
 	Incremental bool
+	Parent      *Manifest
 	MaxAge      time.Duration
 	MaxDepth    int
 	// Progress is kept up to date while the copy is made; may be nil.
@@ -98,8 +105,8 @@ func (o *CreateOptions) Validate() error {
 	return nil
 }
 
-// Create copies src at its applied decree. If a usable checkpoint at that very
-// decree exists it is returned and nothing is written. On an error nothing new
+// Create copies src at its applied decree. If a usable checkpoint of that very
+// state exists it is returned and nothing is written. On an error nothing new
 // can be listed or restored.
 func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptions) (*Manifest, error) {
 	o.EnsureDefaults()
@@ -122,15 +129,21 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 	if err != nil {
 		return nil, fmt.Errorf("term of decree %d of partition %d: %w", decree, partition, err)
 	}
+	mark, err := src.Mark(decree)
+	if err != nil {
+		return nil, fmt.Errorf("mark of decree %d of partition %d: %w", decree, partition, err)
+	}
 	o.Progress.Decree.Store(decree)
-	if m, err := s.existing(ctx, turn, partition, decree); m != nil || err != nil {
-		return m, err
+	if m, err := s.existing(ctx, turn, partition, decree); err != nil {
+		return nil, err
+	} else if m != nil && m.Term == term && m.Mark == mark && m.ClusterID == o.ClusterID {
+		return m, nil
 	}
 	c := &creation{
 		store: s, src: src, o: o, slices: newSlicer(ctx, turn, o.Slice),
 		m: &Manifest{
 			FormatVersion: FormatVersion, ClusterID: o.ClusterID, Partition: partition, Partitions: o.Partitions,
-			Decree: decree, Term: term, Created: o.Now().UTC(), Chunks: []Chunk{},
+			Decree: decree, Term: term, Mark: mark, Created: o.Now().UTC(), Chunks: []Chunk{},
 		},
 	}
 	if err := c.chooseParent(); err != nil {
@@ -176,19 +189,21 @@ func (c *creation) chooseParent() error {
 	if !c.o.Incremental || c.o.MaxAge == 0 || c.o.MaxDepth == 0 {
 		return nil
 	}
-	var parent *Manifest
+	var chain []*Manifest
 	err := c.slices.await(func() (err error) {
-		parent, err = c.store.Latest(c.slices.ctx, c.m.Partition)
+		chain, err = c.store.parentChain(c.slices.ctx, c.m.Partition, c.o.Parent)
 		return err
 	})
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	if chain == nil {
 		return err
 	}
+	parent, full := chain[len(chain)-1], chain[0]
+	var grown int64
+	for _, m := range chain[1:] {
+		grown += m.Bytes
+	}
 	age := c.m.Created.Sub(parent.Created)
-	if age < 0 || age > c.o.MaxAge || parent.Depth >= c.o.MaxDepth || parent.Decree >= c.m.Decree ||
+	if age < 0 || age > c.o.MaxAge || parent.Depth >= c.o.MaxDepth || parent.Decree >= c.m.Decree || grown > max(full.Bytes, c.o.ChunkBytes) ||
 		parent.ClusterID != c.m.ClusterID || parent.Partitions != c.m.Partitions {
 		return nil
 	}

@@ -58,6 +58,7 @@ type cell struct {
 type source struct {
 	id   uint32
 	term uint64
+	mark string
 	db   *badger.DB
 
 	mu      sync.Mutex
@@ -77,6 +78,8 @@ func newSource(t tb, id uint32) *source {
 
 func (s *source) ID() uint32     { return s.id }
 func (s *source) DB() *badger.DB { return s.db }
+
+func (s *source) Mark(uint64) (string, error) { return s.mark, nil }
 
 func (s *source) Term(uint64) (uint64, error) { return s.term, nil }
 

@@ -27,6 +27,9 @@ type Manifest struct {
 	Decree        uint64 `json:"decree"`     // the state is exactly that after this decree
 	Term          uint64 `json:"term"`       // Raft term of that decree's entry
 
+	// Mark tells another history apart that has the same decree; "" = unknown.
+	Mark string `json:"mark,omitempty"`
+
 	Created time.Time `json:"created"` // when the copy was begun, UTC
 
 	// Parent is the decree of the checkpoint this one builds on, 0 for a full

@@ -1,8 +1,10 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -103,6 +105,13 @@ func (p *Pruned) Add(partition uint32, decrees []uint64) {
 	for _, decree := range decrees {
 		p.Checkpoints = append(p.Checkpoints, Removed{partition, decree})
 	}
+}
+
+// Sort puts the checkpoints in the order of their partitions and decrees.
+func (p *Pruned) Sort() {
+	slices.SortFunc(p.Checkpoints, func(a, b Removed) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Decree, b.Decree))
+	})
 }
 
 // Obsolete says what PruneNodes and then Prune of every partition would remove,

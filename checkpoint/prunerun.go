@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,15 +34,11 @@ func (r *PruneRun) Err() error {
 	}
 }
 
-// Pruned is what has been removed so far, by partition and decree.
+// Pruned is what has been removed so far.
 func (r *PruneRun) Pruned() Pruned {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	removed := slices.Clone(r.pruned.Checkpoints)
-	slices.SortFunc(removed, func(a, b Removed) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Decree, b.Decree))
-	})
-	return Pruned{slices.Clone(r.pruned.Nodes), removed}
+	return Pruned{slices.Clone(r.pruned.Nodes), slices.Clone(r.pruned.Checkpoints)}
 }
 
 func (r *PruneRun) add(partition uint32, decrees []uint64) {

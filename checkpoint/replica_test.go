@@ -20,10 +20,17 @@ type liveNode struct {
 
 func startLive(t *testing.T, dir string, partitions uint32) *liveNode {
 	t.Helper()
+	return startLiveWith(t, dir, partitions, func(*replica.Options) {})
+}
+
+func startLiveWith(t *testing.T, dir string, partitions uint32, change func(*replica.Options)) *liveNode {
+	t.Helper()
 	n := &liveNode{syncer: plog.NewSyncer(plog.SyncerOptions{})}
 	must(t, n.syncer.Start(ctx))
 	var err error
-	n.Host, err = replica.NewHost(replica.Options{Dir: dir, Partitions: partitions, ClusterID: 7, Syncer: n.syncer, MemTableBytes: 8 << 20})
+	o := replica.Options{Dir: dir, Partitions: partitions, ClusterID: 7, Syncer: n.syncer, MemTableBytes: 8 << 20}
+	change(&o)
+	n.Host, err = replica.NewHost(o)
 	must(t, err)
 	must(t, n.Start(ctx))
 	must(t, n.WaitReady(ctx))

@@ -40,7 +40,9 @@ type ServiceOptions struct {
 	// Runner runs code checkpoint, whose spec gives the period, the retries and how
 	// many run at once. Required.
 	Runner Runner
-	// Create is the template for each copy; its Progress is not used.
+	// Create is the template for each copy; its Progress and Parent are not used: a
+	// copy builds only on one that this service made. What happened to a partition
+	// before the process began, nobody knows.
 	Create CreateOptions
 	// Limit bounds the copies made at once, by the node's resources.
 	Limit LimitOptions
@@ -119,6 +121,8 @@ type partitionState struct {
 	begun time.Time
 	// looked tells whether what is in the store was looked at.
 	looked bool
+	// made is the newest checkpoint that this service made; nil before the first.
+	made *Manifest
 }
 
 // NewService checks the options.
@@ -290,7 +294,18 @@ func (s *Service) create(ctx context.Context, turn Turn, p *partitionState, o Cr
 	if err := s.look(ctx, turn, p); err != nil {
 		return nil, err
 	}
-	return s.o.Store.Create(ctx, turn, p.src, o)
+	s.mu.Lock()
+	o.Parent = p.made
+	s.mu.Unlock()
+	o.Incremental = o.Incremental && o.Parent != nil
+	begun := s.o.Create.Now()
+	m, err := s.o.Store.Create(ctx, turn, p.src, o)
+	if err == nil && !m.Created.Before(begun) { // not one that was there already
+		s.mu.Lock()
+		p.made = m
+		s.mu.Unlock()
+	}
+	return m, err
 }
 
 // prune applies the retention to p. A failure is no failure of the checkpoint
@@ -310,9 +325,14 @@ func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r R
 		return nil, err
 	}
 	s.mu.Lock()
-	run := s.node
+	run, made := s.node, p.made
 	s.mu.Unlock()
-	removed, err := s.o.Store.Prune(ctx, turn, id, r, s.o.Create.Now(), run.pinned(id)...)
+	keep := run.pinned(id)
+	if made != nil {
+		// It is the newest of this partition, even if an earlier life of it reached greater decrees.
+		keep = append(keep, made.Decree)
+	}
+	removed, err := s.o.Store.Prune(ctx, turn, id, r, s.o.Create.Now(), keep...)
 	s.metrics.pruned.Add(float64(len(removed)))
 	if err != nil && ctx.Err() == nil {
 		s.metrics.pruneFailures.Inc()

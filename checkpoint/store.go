@@ -224,6 +224,26 @@ func (s *Store) chain(ctx context.Context, partition uint32, decree uint64) ([]*
 	return chain, nil
 }
 
+// parentChain returns the chain of parent, or with nil of the newest usable
+// checkpoint; nil when that is not usable, so that nothing can be built on it.
+func (s *Store) parentChain(ctx context.Context, partition uint32, parent *Manifest) ([]*Manifest, error) {
+	if parent == nil {
+		latest, err := s.Latest(ctx, partition)
+		if errors.Is(err, ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		parent = latest
+	}
+	chain, err := s.chain(ctx, partition, parent.Decree)
+	if err != nil || chain[len(chain)-1].CRC != parent.CRC {
+		return nil, ctx.Err()
+	}
+	return chain, nil
+}
+
 // Clean removes what an interrupted Create or Remove of the partition left.
 // turn may be nil.
 func (s *Store) Clean(ctx context.Context, turn Turn, partition uint32) error {

@@ -280,6 +280,10 @@ func (n *Node) serving() bool {
 	return n.phases.readiness().Phase == PhaseServing && n.redis.WriteP99() > 0
 }
 
+// parentMaxAge is how old a checkpoint may be that another one is built on. What a replica removes from its database without a trace
+// is dead for every later log entry and reader, so any age would do; a day keeps a chain from outliving what it was meant to save.
+const parentMaxAge = 24 * time.Hour
+
 // startCheckpoints starts the checkpoint service over the partitions that opened. healthy and busy say how clients and disks are;
 // nil: there are no clients to care for.
 func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) error {
@@ -294,9 +298,12 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 		pace = checkpoint.PaceOptions{}
 	}
 	o := checkpoint.ServiceOptions{
-		Store:     store,
-		Runner:    n.tasks,
-		Create:    checkpoint.CreateOptions{ClusterID: id.ClusterID, Partitions: id.Partitions},
+		Store:  store,
+		Runner: n.tasks,
+		Create: checkpoint.CreateOptions{
+			ClusterID: id.ClusterID, Partitions: id.Partitions,
+			Incremental: n.opts.CheckpointChain > 0, MaxAge: parentMaxAge, MaxDepth: max(0, n.opts.CheckpointChain),
+		},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
 		Missing:   n.partitionError,
 		Pace:      pace,

@@ -176,6 +176,7 @@ func (o *Options) Limits() []Limit {
 		{"dup-receive-streams", float64(d.ReceiveStreams), "replicanode_duplication_received_streams"},
 		{"dup-receive-bytes", float64(d.ReceiveBytes), "replicanode_duplication_received_applying_bytes"},
 		{"checkpoint-keep", float64(o.CheckpointKeep), "replicanode_checkpoint_pruned_total"},
+		{"checkpoint-chain", float64(o.CheckpointChain), "replicanode_checkpoint_bytes_total"},
 		{"checkpoint-parallel", float64(o.CheckpointParallel), "replicanode_checkpoint_running"},
 		{"checkpoint-share", o.CheckpointShare, "replicanode_checkpoint_running"},
 		{"checkpoint-parallel-min", float64(o.CheckpointParallelMin), "replicanode_checkpoint_running"},

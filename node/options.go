@@ -96,6 +96,9 @@ type Options struct {
 	CheckpointKeepFor time.Duration
 	// CheckpointKeep is how many checkpoints of a partition are kept. Default 2.
 	CheckpointKeep int
+	// CheckpointChain bounds how many checkpoints of a partition hold only what changed since the one before, until the next full
+	// one; negative makes full ones only. Default 6. The first one after a start is full.
+	CheckpointChain int
 	// CheckpointParallel bounds the checkpoints made at once. Default 32.
 	CheckpointParallel int
 	// CheckpointParallelMin is how many checkpoints are made at once even when clients wait or disks are short, 1 to
@@ -153,6 +156,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.DupWindowBytes, 4<<20)
 	setDefault(&o.CheckpointPeriod, time.Hour)
 	setDefault(&o.CheckpointKeep, 2)
+	setDefault(&o.CheckpointChain, 6)
 	setDefault(&o.CheckpointParallel, 32)
 	setDefault(&o.CheckpointParallelMin, 1)
 	setDefault(&o.CheckpointShare, 0.15)
@@ -188,6 +192,7 @@ func (o *Options) Validate() error {
 		inRange("dup-tail-bytes", o.DupTailBytes, -1, 1<<32),
 		validateStore(o.CheckpointStore),
 		inRange("checkpoint-keep", int64(o.CheckpointKeep), 1, 10_000),
+		inRange("checkpoint-chain", max(0, int64(o.CheckpointChain)), 0, 100),
 		inRange("checkpoint-parallel", int64(o.CheckpointParallel), 1, 1024),
 		inRange("checkpoint-parallel-min", int64(o.CheckpointParallelMin), 1, int64(o.CheckpointParallel)),
 		inRange("gc-rate", o.GCRate, 64<<10, 1<<40),

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -278,6 +279,26 @@ func (p *Partition) ReadAt(decree uint64) (*badger.Txn, error) {
 		return nil, fmt.Errorf("read at decree %d, applied is %d: %w", decree, p.Applied(), ErrReleased)
 	}
 	return db.NewTransactionAt(decree, false), nil
+}
+
+// Mark tells two histories of a partition apart that have reached the same decree, which must be pinned: one in which the
+// partition was put back to an earlier state, or began anew, has another timestamp there.
+func (p *Partition) Mark(decree uint64) (string, error) {
+	txn, err := p.ReadAt(decree)
+	if err != nil {
+		return "", err
+	}
+	defer txn.Discard()
+	item, err := txn.Get(appliedKey)
+	if err != nil {
+		return "", fmt.Errorf("read the record of decree %d: %w", decree, err)
+	}
+	mark := ""
+	err = item.Value(func(v []byte) error {
+		mark = hex.EncodeToString(v)
+		return nil
+	})
+	return mark, err
 }
 
 // ReleaseLog lets the private log forget everything up to decree, but never what recovery needs (replay starts at the

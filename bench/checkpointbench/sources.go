@@ -27,6 +27,7 @@ type source struct {
 func (s *source) ID() uint32                          { return s.id }
 func (s *source) PinApplied() (uint64, func(), error) { return s.applied, func() {}, nil }
 func (s *source) Term(uint64) (uint64, error)         { return 1, nil }
+func (s *source) Mark(uint64) (string, error)         { return "", nil }
 func (s *source) DB() *badger.DB                      { return s.db }
 
 // keysPerDecree is how many keys one decree writes.

@@ -120,6 +120,7 @@ func (s *source) write(t *testing.T, key string, value []byte) {
 func (s *source) ID() uint32                          { return s.id }
 func (s *source) PinApplied() (uint64, func(), error) { return s.applied, func() {}, nil }
 func (s *source) Term(uint64) (uint64, error)         { return 1, nil }
+func (s *source) Mark(uint64) (string, error)         { return "", nil }
 func (s *source) DB() *badger.DB                      { return s.db }
 
 // check holds what a checkpoint holds against the source.

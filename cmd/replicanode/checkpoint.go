@@ -398,6 +398,7 @@ func showObsolete(c *cli.Context, r checkpoint.Retention) error {
 }
 
 func showPruned(c *cli.Context, pruned checkpoint.Pruned) error {
+	pruned.Sort()
 	return show(c, pruned, "PARTITION CHECKPOINT", func(p checkpoint.Pruned) [][]string {
 		var rows [][]string
 		for _, name := range p.Nodes {

@@ -121,6 +121,7 @@ func maintenanceFlags(d node.Options) []cli.Flag {
 		&cli.StringFlag{Category: aboutMaintenance, Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "`PLACE` of checkpoints: a folder, or s3://BUCKET/PREFIX?endpoint=URL", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}},
 		&cli.DurationFlag{Category: aboutMaintenance, Name: "checkpoint-keep-for", Usage: "younger checkpoints are kept, too"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-keep", Value: d.CheckpointKeep, Usage: "checkpoints kept per partition"},
+		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-chain", Value: &offCount{d.CheckpointChain}, Usage: "checkpoints of a partition, one after a full one, that hold only what changed; off: full ones only"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-parallel", Value: d.CheckpointParallel, Usage: "partitions checkpointed at once, when clients and disks allow"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-parallel-min", Value: d.CheckpointParallelMin, Usage: "partitions checkpointed at once, whatever clients and disks say"},
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-share", Value: &offShare{d.CheckpointShare}, Usage: "part of the processors that checkpoints take while clients are served, up to 1; off: what they can get"},
@@ -188,7 +189,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		"max-clients", "max-value-size", "max-request-size", "max-arguments", "max-inline-size", "max-command-size", "max-reply-size", "max-buffer-memory",
 		"max-pipeline", "client-write-timeout", "client-request-timeout", "client-busy-timeout", "workers", "low-limit", "max-queued", "max-parked", "slice",
 		"write-target", "dup-tail-total-bytes", "dup-batch-bytes", "dup-window-bytes", "dup-window-batches", "dup-read-ahead-bytes", "dup-receive-streams",
-		"dup-receive-bytes", "checkpoint-keep", "checkpoint-parallel", "checkpoint-parallel-min", "drop-grace", "gc-rate", "disk-low-bytes", "disk-critical-bytes", "segment-bytes",
+		"dup-receive-bytes", "checkpoint-keep", "checkpoint-chain", "checkpoint-parallel", "checkpoint-parallel-min", "drop-grace", "gc-rate", "disk-low-bytes", "disk-critical-bytes", "segment-bytes",
 		"memtable-bytes", "partition-queue", "log-pending-bytes", "log-cache-bytes", "sync-workers", "start-timeout", "shutdown-timeout"); err != nil {
 		return node.Options{}, err
 	}
@@ -231,6 +232,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		Dup:                   dupLimits(c),
 		CheckpointPeriod:      durationOrOff(c, "checkpoint-period"),
 		CheckpointKeep:        c.Int("checkpoint-keep"),
+		CheckpointChain:       countOrOff(c, "checkpoint-chain"),
 		CheckpointParallel:    c.Int("checkpoint-parallel"),
 		CheckpointParallelMin: c.Int("checkpoint-parallel-min"),
 		CheckpointShare:       shareOrOff(c, "checkpoint-share"),
