@@ -6,12 +6,12 @@ import "sync"
 // long, and to put a goroutine to sleep and wake it costs as much as a hundred of them.
 type mutex struct{ sync.Mutex }
 
-// A waiter pauses between its looks, at first for less than a section takes, in the end for some microseconds: whoever holds the
-// lock takes it again and again meanwhile, which is cheap as long as what it guards stays in one processor's cache. Pauses are in
-// steps of less than half a nanosecond; all together they are about a tenth of a millisecond.
+// A waiter pauses between its looks, at first for about a microsecond, in the end for some: whoever holds the lock takes it again
+// and again meanwhile, which is cheap as long as what it guards stays in one processor's cache. Looking sooner tears it away after
+// every few sections. Pauses are in steps of less than half a nanosecond; all together they are about a tenth of a millisecond.
 const (
 	mutexLooks   = 24
-	firstPause   = 128
+	firstPause   = 2048
 	longestPause = 16384
 )
 
