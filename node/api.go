@@ -47,12 +47,13 @@ type TasksAnswer struct {
 	Stats []tasks.CodeStats `json:"stats"`
 }
 
-// TaskChange is the body of POST /v1/tasks/{code}: fields of its spec, which change together or not at all.
+// TaskChange is the body of POST /v1/tasks/{code}, fields of its spec, and of POST /v1/pool, fields of the long pool's settings. They
+// change together or not at all.
 type TaskChange struct {
 	Fields []FieldChange `json:"fields"`
 }
 
-// FieldChange is one field of a spec and its new value, as --task takes them.
+// FieldChange is one field and its new value, for a spec as --task takes them.
 type FieldChange struct {
 	Field string `json:"field"`
 	Value string `json:"value"`
@@ -104,6 +105,8 @@ func (n *Node) routes() {
 	})
 	route(n, "GET /v1/tasks/explain", n.getExplanation)
 	route(n, "POST /v1/adaptive", n.postAdaptive)
+	route(n, "GET /v1/pool", func(*http.Request, none) (threadpool.Settings, error) { return n.pool.Settings(), nil })
+	route(n, "POST /v1/pool", n.postPool)
 	route(n, "POST /v1/tasks/{code}", n.postTask)
 	route(n, "POST /v1/tasks/{code}/run", n.postTaskRun)
 	route(n, "GET /v1/gc", n.getGC)
@@ -197,6 +200,36 @@ func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
 func (n *Node) postAdaptive(_ *http.Request, in AdaptiveSwitch) (tasks.AdaptiveStatus, error) {
 	n.tasks.SetAdaptive(in.On)
 	return n.tasks.AdaptiveStatus(), nil
+}
+
+// postPool changes settings of the long pool, all or none. LOW keeps off one slot whatever changes.
+func (n *Node) postPool(_ *http.Request, in TaskChange) (threadpool.Settings, error) {
+	if len(in.Fields) == 0 {
+		return threadpool.Settings{}, admin.BadRequest("say which fields to change, for example {\"fields\":[{\"field\":\"workers\",\"value\":\"8\"}]}")
+	}
+	n.settings.Lock()
+	defer n.settings.Unlock()
+	s := n.pool.Settings()
+	limited := false
+	for _, f := range in.Fields {
+		if err := s.Set(f.Field, f.Value); err != nil {
+			return s, admin.BadRequest("%v", err)
+		}
+		limited = limited || f.Field == "low_limit"
+	}
+	if low, most := &s.MaxRunning[threadpool.Low], max(1, s.Workers-1); *low > most {
+		if limited {
+			return s, admin.BadRequest("low_limit %d must be less than workers %d: one slot is kept for what is more urgent", *low, s.Workers)
+		}
+		*low = most
+	}
+	if err := n.pool.Apply(s); err != nil {
+		return s, admin.BadRequest("%v", err)
+	}
+	for _, f := range in.Fields {
+		n.opts.Logger.Info("long pool changed", "field", f.Field, "value", f.Value)
+	}
+	return n.pool.Settings(), nil
 }
 
 // postTaskRun runs a periodic task now.

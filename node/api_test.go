@@ -8,6 +8,7 @@ import (
 
 	"replicanode/server/admin"
 	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 // TestEveryRouteIsDocumented with the fields of its body and its answer.
@@ -29,6 +30,8 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		"GET /v1/tasks":                        {TasksAnswer{}, tasks.Spec{}},
 		"GET /v1/tasks/explain":                {ExplainAnswer{}, Decision{}},
 		"POST /v1/tasks/{code}":                {TaskChange{}, FieldChange{}, TasksAnswer{}},
+		"GET /v1/pool":                         {threadpool.Settings{}, threadpool.Guards{}, threadpool.IORate{}},
+		"POST /v1/pool":                        {TaskChange{}, FieldChange{}},
 		"POST /v1/adaptive":                    {AdaptiveSwitch{}, tasks.AdaptiveStatus{}},
 		"GET /v1/gc":                           {GCAnswer{}},
 		"GET /v1/disks":                        {DisksAnswer{}},

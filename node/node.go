@@ -40,6 +40,8 @@ type Node struct {
 	limits    limits
 	admin     *admin.Server
 	pool      *threadpool.Pool
+	// settings is held while an operator's change of the pool's settings is worked out and made.
+	settings sync.Mutex
 	// commonWaits is the controller's view of how long Common tasks wait.
 	commonWaits recentWaits
 	tasks       *tasks.Runner

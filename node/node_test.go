@@ -214,6 +214,11 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 		{"/v1/tasks/checkpoint", change("priority", "high", "max_running", "1", "timeout", "never"), http.StatusBadRequest},
 		{"/v1/tasks/checkpoint", change("priority", "high", "max_running", "1", "timeout", "-1s"), http.StatusBadRequest},
 		{"/v1/tasks/load_private_log/run", nil, http.StatusNotFound},
+		{"/v1/pool", TaskChange{}, http.StatusBadRequest},
+		{"/v1/pool", change("colour", "red"), http.StatusBadRequest},
+		{"/v1/pool", change("workers", "9", "low_share", "0.9"), http.StatusBadRequest},
+		{"/v1/pool", change("workers", "9", "low_limit", "9"), http.StatusBadRequest},
+		{"/v1/pool", change("workers", "off"), http.StatusBadRequest},
 		{"/v1/duplications/nobody/pause", nil, http.StatusNotFound},
 		{"/v1/checkpoints/prune", PruneRequest{Keep: -1}, http.StatusBadRequest},
 		{"/v1/checkpoints/prune", PruneRequest{KeepForSeconds: -1}, http.StatusBadRequest},
@@ -232,6 +237,14 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 	}
 	if _, err := admin.Post[TasksAnswer](t.Context(), c, "/v1/tasks/checkpoint", change("priority", "high")); err != nil {
 		t.Error(err)
+	}
+	before := n.pool.Settings()
+	if before.Workers == 9 {
+		t.Error("a refused change of the pool took effect in part")
+	}
+	if s, err := admin.Post[threadpool.Settings](t.Context(), c, "/v1/pool", change("workers", "2", "io_rate", "1048576", "max_wait", "off")); err != nil ||
+		s.Workers != 2 || s.MaxRunning[threadpool.Low] != 1 || s.IO.BytesPerSecond != 1<<20 || s.Guards.MaxWait != 0 || s.Guards.LowShare != before.Guards.LowShare {
+		t.Errorf("pool: %+v, %v", s, err)
 	}
 	explanation, err := admin.Get[ExplainAnswer](t.Context(), c, "/v1/tasks/explain")
 	if err != nil || explanation.Pool.Workers == 0 {

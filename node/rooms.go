@@ -32,7 +32,9 @@ func (o *Options) poolOptions() threadpool.Options {
 		Slice:      o.Slice,
 		Decisions:  keptDecisions,
 		IO:         threadpool.IORate{BytesPerSecond: max(0, o.IORate)},
-		Logger:     o.Logger,
+		// Costs nothing but while an execution trace is taken.
+		TraceRegions: true,
+		Logger:       o.Logger,
 	}
 }
 

@@ -101,21 +101,6 @@ func (p *Pool) SetIORate(r IORate) error {
 	return nil
 }
 
-// Settings are what can be changed at run time.
-type Settings struct {
-	Workers    int    `json:"workers"`
-	MaxRunning Levels `json:"max_running"`
-	Guards     Guards `json:"guards"`
-	IO         IORate `json:"io"`
-}
-
-// Settings returns what is in force.
-func (p *Pool) Settings() Settings {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return Settings{Workers: p.c.workers, MaxRunning: p.c.maxRunning, Guards: p.c.guards, IO: p.c.budget.rate}
-}
-
 // setGuards changes the guards and recomputes the aging of everything that waits.
 func (c *core) setGuards(g Guards, now int64) {
 	c.accrue(now)

@@ -191,6 +191,28 @@ func ExamplePool_SetCodeLimits() {
 	// Output: 4 [2 0 0]
 }
 
+// Settings change together or not at all, also from text.
+func ExamplePool_Apply() {
+	p := newPool(threadpool.Options{Workers: 4})
+	s := p.Settings()
+	for _, change := range [][2]string{{"workers", "8"}, {"low_limit", "6"}, {"io_rate", "67108864"}, {"max_wait", "10s"}} {
+		if err := s.Set(change[0], change[1]); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(p.Apply(s))
+	fmt.Println(p.Settings().Workers, p.Settings().MaxRunning, p.Settings().IO.BytesPerSecond, p.Settings().Guards.MaxWait)
+	s.Workers, s.Guards.LowShare = 2, 0.9
+	fmt.Println(p.Apply(s))
+	fmt.Println(p.Settings().Workers)
+	stop(p)
+	// Output:
+	// <nil>
+	// 8 [6 0 0] 67108864 10s
+	// settings of the pool: guards: LowShare 0.9 is not within 0 and 0.5
+	// 8
+}
+
 // A task past its timeout has its context cancelled, and is reported once.
 func ExampleTask_timeout() {
 	reported := make(chan threadpool.StuckTask, 1)

@@ -84,7 +84,7 @@ func (p *Pool) Explain(limit int) Explanation {
 	c.accrue(now)
 	x := Explanation{
 		At: p.wall(now), Workers: c.workers, LowCredit: time.Duration(c.share.credit),
-		Settings:  Settings{Workers: c.workers, MaxRunning: c.maxRunning, Guards: c.guards, IO: c.budget.rate},
+		Settings:  c.settings(),
 		Decisions: p.lastDecisions(limit),
 	}
 	ch := c.choose(now)

@@ -178,7 +178,7 @@ func (o *Options) EnsureDefaults() {
 // Validate reports the first field out of range. It expects EnsureDefaults to have run.
 func (o *Options) Validate() error {
 	if err := validateWorkers(o.Workers); err != nil {
-		return err
+		return fmt.Errorf("threadpool options: %w", err)
 	}
 	for p := Low; p <= High; p++ {
 		if o.MaxRunning[p] < 0 {
@@ -216,7 +216,7 @@ func (o *Options) Validate() error {
 
 func validateWorkers(n int) error {
 	if n < 1 || n > 65536 {
-		return fmt.Errorf("threadpool options: Workers %d is not within 1 and 65536", n)
+		return fmt.Errorf("workers %d is not within 1 and 65536", n)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func taskCommand() *cli.Command {
 			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Flags: remoteFlags(), Action: taskList},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
 			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Description: setFields, Flags: remoteFlags(), Action: taskSet},
+			{Name: "pool", Usage: "show or change slots, limits, guards and I/O rates of the long pool while the node runs, all or none", ArgsUsage: "[FIELD=VALUE…]", Description: poolFields, Flags: remoteFlags(), Action: taskPool},
 			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
 			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Description: "CODE is disk_stat, gc_logs, gc_replicas or gc_values.", Flags: remoteFlags(), Action: taskRun},
 		},
@@ -33,6 +34,11 @@ const setFields = `FIELD is priority (low, common, high), max_running, max_start
 jitter, or retry.KIND.FIELD with KIND busy, timeout, conflict, other and FIELD initial, max, factor,
 max_attempts, max_elapsed. The change lasts until the node stops; --task of replicanode run sets the same
 from the start. Example: replicanode task set load_private_log priority=high max_running=4`
+
+const poolFields = `FIELD is workers, low_limit, common_limit, high_limit (slots that a level may hold), max_wait, low_share,
+common_reserve, high_reserve (slots kept from lower levels), io_rate (LOW and COMMON together, bytes a second),
+io_low_floor (LOW's share of it), io_low_cap, io_burst. off turns off what can be. The change lasts until the node
+stops. Example: replicanode task pool workers=8 low_limit=6 io_rate=64MiB`
 
 func taskList(c *cli.Context) error {
 	return ask(c, func(client *admin.Client) error {
@@ -121,13 +127,9 @@ func taskSet(c *cli.Context) error {
 	if c.NArg() < 2 {
 		return usagef("set wants a task code and one or more FIELD=VALUE, for example: replicanode task set load_private_log priority=high")
 	}
-	var change node.TaskChange
-	for _, arg := range c.Args().Tail() {
-		field, value, ok := strings.Cut(arg, "=")
-		if !ok || field == "" || value == "" {
-			return usagef("%q is not FIELD=VALUE, for example priority=high", arg)
-		}
-		change.Fields = append(change.Fields, node.FieldChange{Field: field, Value: value})
+	change, err := fieldChanges(c.Args().Tail(), "priority=high")
+	if err != nil {
+		return err
 	}
 	client := admin.NewClient(c.String("admin"), c.String("password"))
 	defer client.Close()
@@ -136,6 +138,88 @@ func taskSet(c *cli.Context) error {
 		return err
 	}
 	return showTasks(c, answer)
+}
+
+// fieldChanges reads arguments of the form FIELD=VALUE.
+func fieldChanges(args []string, example string) (node.TaskChange, error) {
+	var change node.TaskChange
+	for _, arg := range args {
+		field, value, ok := strings.Cut(arg, "=")
+		if !ok || field == "" || value == "" {
+			return change, usagef("%q is not FIELD=VALUE, for example %s", arg, example)
+		}
+		change.Fields = append(change.Fields, node.FieldChange{Field: field, Value: value})
+	}
+	return change, nil
+}
+
+func taskPool(c *cli.Context) error {
+	change, err := fieldChanges(c.Args().Slice(), "workers=8")
+	if err != nil {
+		return err
+	}
+	for i, f := range change.Fields {
+		switch f.Field {
+		case "io_rate", "io_low_cap", "io_burst":
+			var size byteSize
+			if f.Value == off {
+				continue
+			}
+			if err := size.Set(f.Value); err != nil {
+				return usagef("%s %q %v", f.Field, f.Value, err)
+			}
+			change.Fields[i].Value = fmt.Sprint(size.n)
+		}
+	}
+	client := admin.NewClient(c.String("admin"), c.String("password"))
+	defer client.Close()
+	var s threadpool.Settings
+	if len(change.Fields) == 0 {
+		s, err = admin.Get[threadpool.Settings](c.Context, client, "/v1/pool")
+	} else {
+		s, err = admin.Post[threadpool.Settings](c.Context, client, "/v1/pool", change)
+	}
+	if err != nil {
+		return err
+	}
+	return show(c, s, "FIELD VALUE", poolRows)
+}
+
+// poolRows names the settings as taskPool takes them.
+func poolRows(s threadpool.Settings) [][]string {
+	orOff := func(n int) string {
+		if n == 0 {
+			return off
+		}
+		return number(n)
+	}
+	size := func(n int64) string {
+		if n == 0 {
+			return off
+		}
+		return (&byteSize{n: n}).String()
+	}
+	wait, share := off, off
+	if s.Guards.MaxWait > 0 {
+		wait = s.Guards.MaxWait.String()
+	}
+	if s.Guards.LowShare > 0 {
+		share = fmt.Sprint(s.Guards.LowShare)
+	}
+	return [][]string{
+		{"workers", number(s.Workers)},
+		{"low_limit", orOff(s.MaxRunning[threadpool.Low])},
+		{"common_limit", orOff(s.MaxRunning[threadpool.Common])},
+		{"high_limit", orOff(s.MaxRunning[threadpool.High])},
+		{"max_wait", wait},
+		{"low_share", share},
+		{"common_reserve", orOff(s.Guards.CommonReserve)},
+		{"high_reserve", orOff(s.Guards.HighReserve)},
+		{"io_rate", size(s.IO.BytesPerSecond)},
+		{"io_low_floor", fmt.Sprint(s.IO.LowFloor)},
+		{"io_low_cap", size(s.IO.LowCap)},
+		{"io_burst", size(s.IO.Burst)},
+	}
 }
 
 func taskRun(c *cli.Context) error {
