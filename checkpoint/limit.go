@@ -58,8 +58,8 @@ func (o *LimitOptions) Validate() error {
 	return nil
 }
 
-// limit bounds the checkpoints made at once. While all is healthy, somebody waits
-// and processors are idle it grows: it doubles up to half of what was too much
+// limit bounds the checkpoints made at once. While all is healthy, somebody waits,
+// processors are idle and no copy pauses it grows: it doubles up to half of what was too much
 // before, and goes on by one per interval. When something is unhealthy it is
 // halved at once: it tightens fast and relaxes slowly. What already runs is never
 // interrupted by it; its slices give way to more urgent work by themselves.
@@ -70,6 +70,7 @@ type limit struct {
 	allowed int
 	running int
 	parked  int // of those running, that wait for the disk or the net
+	held    int // of those running, that pause for the pace
 	careful int // up to here it doubles
 	stepped time.Time
 	waiting []chan struct{} // first come first
@@ -94,7 +95,7 @@ func (l *limit) step(healthy bool) {
 	case !healthy && l.allowed > l.o.Min && since >= l.o.Interval:
 		l.allowed = max(l.o.Min, l.allowed/2)
 		l.careful = l.allowed
-	case !healthy || len(l.waiting) == 0 || l.allowed >= l.o.Max || l.running-l.parked >= l.o.Processors:
+	case !healthy || len(l.waiting) == 0 || l.allowed >= l.o.Max || l.running-l.parked >= l.o.Processors || l.held > 0:
 		return
 	case l.allowed < l.careful && since >= l.o.Interval/16:
 		l.allowed = min(2*l.allowed, l.careful)
@@ -196,26 +197,52 @@ func (w *watchedTurn) look(now time.Time) {
 func (w *watchedTurn) Yield(ioBytes int) error {
 	now := time.Now()
 	w.look(now)
-	if pause := w.pace.used(now, now.Sub(w.began)); pause > 0 {
-		if err := w.sleep(pause); err != nil {
-			return err
-		}
+	if err := w.pause(now, w.pace.used(now, now.Sub(w.began))); err != nil {
+		return err
 	}
 	err := w.Turn.Yield(ioBytes)
 	w.began = time.Now()
 	return err
 }
 
-// Await passes on. Whoever waits for the disk or the net leaves its processor to another copy.
+// Await passes on, and pauses afterwards as the pace demands. Whoever waits for the
+// disk or the net leaves its processor to another copy.
 func (w *watchedTurn) Await(ch <-chan struct{}) error {
-	w.limit.park(1)
-	defer w.limit.park(-1)
 	now := time.Now()
+	until := w.pace.used(now, now.Sub(w.began))
+	w.limit.park(1)
 	w.look(now)
-	w.pace.used(now, now.Sub(w.began))
 	err := w.Turn.Await(ch)
+	w.limit.park(-1)
+	if err == nil {
+		err = w.pause(time.Now(), until)
+	}
 	w.began = time.Now()
 	return err
+}
+
+// pause sleeps until then, or until nobody needs it to. While copies pause, more
+// of them at once would only pause with them.
+func (w *watchedTurn) pause(now, until time.Time) error {
+	rest := w.pace.rest(now, until)
+	if rest == 0 {
+		return nil
+	}
+	w.limit.hold(1)
+	defer w.limit.hold(-1)
+	for ; rest > 0; rest = w.pace.rest(time.Now(), until) {
+		if err := w.sleep(rest); err != nil {
+			return err
+		}
+		w.look(time.Now())
+	}
+	return nil
+}
+
+func (l *limit) hold(n int) {
+	l.mu.Lock()
+	l.held += n
+	l.mu.Unlock()
 }
 
 func (l *limit) park(n int) {

@@ -12,83 +12,151 @@ type PaceOptions struct {
 	// Busy tells whether clients are being served. It must not block. nil: never, and
 	// copies are as fast as they can be.
 	Busy func() bool
-	// Share is the part of all processors' time that all copies together take while
-	// Busy, above 0 and at most 1; default 0.15. A slice of a copy holds a processor
-	// for a millisecond that a client's request may wait for: the share is about how
-	// often that happens.
+	// Share is the part of all processors' time that all copies together take at
+	// most while Busy, above 0 and at most 1; default 0.15. A slice of a copy holds a
+	// processor for a millisecond that a client's request may wait for: the share is
+	// about how often that happens.
 	Share float64
+	// Least is the part that copies take however long others wait for a processor,
+	// so that they end: above 0 and at most Share. Default a fifth of Share.
+	Least float64
+	// Waited is how long nearly all work that was ready to run waited for a processor
+	// since the call before. It must not block; calls come one at a time. nil: the
+	// 99th percentile of what the Go runtime saw of this process.
+	Waited func() time.Duration
+	// WaitTarget is the wait above which copies take less: the share is halved down to
+	// Least, and comes back slowly. Default 1 ms, the length of a slice.
+	WaitTarget time.Duration
 }
+
+// leastPart is the default of PaceOptions.Least as a part of Share.
+const leastPart = 5
 
 // EnsureDefaults fills in the defaults.
 func (o *PaceOptions) EnsureDefaults() {
 	if o.Share == 0 {
 		o.Share = 0.15
 	}
+	if o.Least == 0 {
+		o.Least = o.Share / leastPart
+	}
+	if o.Waited == nil {
+		o.Waited = newSchedulerWait().p99
+	}
+	if o.WaitTarget == 0 {
+		o.WaitTarget = time.Millisecond
+	}
 }
 
 // Validate says what is wrong with the options.
 func (o *PaceOptions) Validate() error {
-	if !(o.Share > 0 && o.Share <= 1) {
+	switch {
+	case !(o.Share > 0 && o.Share <= 1):
 		return fmt.Errorf("share of %v of the processors is not above 0 and at most 1", o.Share)
+	case !(o.Least > 0 && o.Least <= o.Share):
+		return fmt.Errorf("least share of %v of the processors is not above 0 and at most the share of %v", o.Least, o.Share)
+	case o.WaitTarget < 0:
+		return fmt.Errorf("target of %v for waits is negative", o.WaitTarget)
 	}
 	return nil
 }
 
 const (
-	// busyFor is how long an answer of PaceOptions.Busy counts.
-	busyFor = 100 * time.Millisecond
+	// lookEvery is how long the answers of PaceOptions.Busy and Waited count.
+	lookEvery = 100 * time.Millisecond
 	// leastPause is what is worth to sleep for; less is added to the next pause.
 	leastPause = 200 * time.Microsecond
-	// mostPause bounds one pause, so that copies speed up soon after clients have gone.
+	// mostPause bounds one sleep, so that copies speed up soon after clients have gone.
 	mostPause = 50 * time.Millisecond
+	// growSteps is the number of looks in which the share comes back from 0.
+	growSteps = 20
 )
 
-// pace spreads the slices of all copies over time.
+// pace spreads the slices of all copies over time. How much they may take follows
+// how long others wait for a processor: what is idle anyhow can be had, and what
+// clients need is theirs but for PaceOptions.Least.
 type pace struct {
-	o     PaceOptions
-	share float64 // of one processor
+	o          PaceOptions
+	processors float64
 
 	mu    sync.Mutex
 	asked time.Time
 	busy  bool
+	share float64   // of all processors, Least to Share
 	free  time.Time // when what was used up to now is paid for
 }
 
 func newPace(o PaceOptions) *pace {
-	return &pace{o: o, share: o.Share * float64(runtime.GOMAXPROCS(0))}
+	return &pace{o: o, processors: float64(runtime.GOMAXPROCS(0)), share: o.Least}
 }
 
-// used charges a slice that ended now, and returns how long its copy should pause.
-func (p *pace) used(now time.Time, took time.Duration) time.Duration {
-	if p.o.Busy == nil {
-		return 0
-	}
+// look asks how things are, now and then. A share that was not needed begins with
+// the least one: clients who have just come are not to wait until it has shrunk.
+func (p *pace) look(now time.Time) {
 	p.mu.Lock()
-	ask := now.Sub(p.asked) >= busyFor
-	if ask {
+	due := now.Sub(p.asked) >= lookEvery
+	if due {
 		p.asked = now
 	}
 	p.mu.Unlock()
-	busy := false
-	if ask {
-		busy = p.o.Busy()
+	if !due {
+		return
 	}
+	busy, waited := p.o.Busy(), p.o.Waited()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ask {
-		p.busy = busy
+	p.busy = busy
+	switch {
+	case !busy:
+		p.share, p.free = p.o.Least, now
+	case waited > p.o.WaitTarget:
+		p.share = max(p.o.Least, p.share/2)
+	default:
+		p.share = min(p.o.Share, p.share+p.o.Share/growSteps)
 	}
+}
+
+// used charges a slice that ended now, and returns until when its copy should
+// pause; the zero time: not at all.
+func (p *pace) used(now time.Time, took time.Duration) time.Time {
+	if p.o.Busy == nil {
+		return time.Time{}
+	}
+	p.look(now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.busy {
-		p.free = now
-		return 0
+		return time.Time{}
 	}
 	if p.free.Before(now) {
 		p.free = now
 	}
-	p.free = p.free.Add(time.Duration(float64(took) / p.share))
-	pause := p.free.Sub(now) - took
-	if pause < leastPause {
+	p.free = p.free.Add(time.Duration(float64(took) / (p.share * p.processors)))
+	return p.free.Add(-took)
+}
+
+// rest is how long a copy that pauses until then should sleep before it asks
+// again; 0 when it should go on.
+func (p *pace) rest(now, until time.Time) time.Duration {
+	left := until.Sub(now)
+	if until.IsZero() || left < leastPause {
 		return 0
 	}
-	return min(pause, mostPause)
+	p.look(now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.busy {
+		return 0
+	}
+	return min(left, mostPause)
+}
+
+// taken is the part of all processors that copies may take now; 1 when nothing bounds it.
+func (p *pace) taken() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.busy {
+		return 1
+	}
+	return p.share
 }

@@ -1,44 +1,208 @@
 package checkpoint
 
 import (
-	"runtime"
+	"errors"
+	runtimemetrics "runtime/metrics"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// TestPace runs two copies against the pacer in a clock of its own, and counts what they got.
-func TestPace(t *testing.T) {
-	busy := true
-	p := newPace(PaceOptions{Busy: func() bool { return busy }, Share: 0.5 / float64(runtime.GOMAXPROCS(0))})
-	start := time.Unix(1000, 0)
-	const slice = time.Millisecond
-	run := func(from time.Time, length time.Duration) (worked time.Duration) {
-		at := []time.Time{from, from}
-		for {
-			i := 0
-			if at[1].Before(at[0]) {
-				i = 1
+// paced is a pacer for two processors whose surroundings a test sets.
+type paced struct {
+	*pace
+	busy   bool
+	waited time.Duration
+}
+
+func newPaced(share, least float64) *paced {
+	p := &paced{busy: true}
+	o := PaceOptions{Busy: func() bool { return p.busy }, Waited: func() time.Duration { return p.waited }, Share: share, Least: least}
+	o.EnsureDefaults()
+	p.pace = newPace(o)
+	p.processors = 2
+	return p
+}
+
+// run lets copies work in slices of a millisecond from a time on, in a clock of their own, and tells what they worked
+// together, in seconds of a processor per second.
+func (p *paced) run(copies int, from time.Time, length time.Duration) float64 {
+	at := make([]time.Time, copies)
+	until := make([]time.Time, copies)
+	for i := range at {
+		at[i] = from
+	}
+	var worked time.Duration
+	for {
+		next := 0
+		for i := range at {
+			if at[i].Before(at[next]) {
+				next = i
 			}
-			if at[i].Sub(from) > length {
-				return worked
-			}
-			at[i] = at[i].Add(slice)
-			worked += slice
-			at[i] = at[i].Add(p.used(at[i], slice))
+		}
+		now := &at[next]
+		if now.Sub(from) > length {
+			return worked.Seconds() / length.Seconds()
+		}
+		if rest := p.rest(*now, until[next]); rest > 0 {
+			*now = now.Add(rest)
+			continue
+		}
+		*now = now.Add(time.Millisecond)
+		worked += time.Millisecond
+		until[next] = p.used(*now, time.Millisecond)
+	}
+}
+
+// around says whether got is want, but for a tenth and what the beginning of a run is off.
+func around(got, want float64) bool { return got > 0.9*want && got < 1.1*want+0.02 }
+
+// TestPaceHoldsForAnyNumberOfCopies: the share is that of all copies together, however many there are.
+func TestPaceHoldsForAnyNumberOfCopies(t *testing.T) {
+	for _, copies := range []int{1, 2, 8, 64} {
+		if got := newPaced(0.05, 0.05).run(copies, time.Unix(1000, 0), 20*time.Second); !around(got, 0.1) {
+			t.Errorf("%d copies worked %.3f of a second per second, 0.1 was theirs", copies, got)
 		}
 	}
-	if got := run(start, time.Second); got < 450*time.Millisecond || got > 550*time.Millisecond {
-		t.Errorf("two copies worked %v of a second, half of one processor was theirs", got)
+}
+
+// TestPaceFollowsWaits: the share goes down to the least one soon after others wait for a processor, and comes back.
+func TestPaceFollowsWaits(t *testing.T) {
+	p := newPaced(0.2, 0.02)
+	at := time.Unix(1000, 0)
+	run := func(length time.Duration) float64 {
+		defer func() { at = at.Add(length) }()
+		return p.run(4, at, length)
 	}
-	busy = false
-	if got := run(start.Add(time.Minute), time.Second); got < 1900*time.Millisecond {
-		t.Errorf("two copies worked only %v of a second while nobody else was there", got)
+	run(3 * time.Second)
+	if got := run(10 * time.Second); !around(got, 0.4) {
+		t.Errorf("copies worked %.3f of a second per second while nobody waited, 0.4 was theirs", got)
 	}
-	for _, bad := range []float64{-1, 1.5} {
-		o := PaceOptions{Share: bad}
+	p.waited = p.o.WaitTarget + 1
+	if got := run(2 * time.Second); got > 0.12 {
+		t.Errorf("copies worked %.3f of a second per second after others had begun to wait", got)
+	}
+	if got := run(20 * time.Second); !around(got, 0.04) {
+		t.Errorf("copies worked %.3f of a second per second while others waited, 0.04 was theirs", got)
+	}
+	p.waited = p.o.WaitTarget
+	run(3 * time.Second)
+	if got := run(10 * time.Second); !around(got, 0.4) {
+		t.Errorf("copies worked %.3f of a second per second when nobody waited any more", got)
+	}
+}
+
+// TestPaceEndsWithTheClients: nobody pauses long after clients have gone, and they are met with the least share when they come back.
+func TestPaceEndsWithTheClients(t *testing.T) {
+	p := newPaced(0.2, 0.002)
+	at := time.Unix(1000, 0)
+	p.waited = time.Second
+	p.run(64, at, 10*time.Second)
+	p.busy = false
+	at = at.Add(11 * time.Second)
+	if got := p.run(4, at, time.Second); got < 3.8 {
+		t.Errorf("4 copies worked only %.3f of a second per second while nobody else was there", got)
+	}
+	now := at.Add(2 * time.Second)
+	p.look(now)
+	if rest := p.rest(now, now.Add(time.Hour)); rest != 0 {
+		t.Errorf("a copy rests another %v", rest)
+	}
+	p.busy, p.waited = true, 0
+	at = at.Add(3 * time.Second)
+	if got := p.run(4, at, 200*time.Millisecond); got > 0.2 {
+		t.Errorf("copies worked %.3f of a second per second when clients had just come", got)
+	}
+}
+
+func TestPaceOptions(t *testing.T) {
+	for _, o := range []PaceOptions{{Share: -1}, {Share: 1.5}, {Share: 0.1, Least: 0.2}, {Least: -1}, {WaitTarget: -1}} {
 		o.EnsureDefaults()
 		if o.Validate() == nil {
-			t.Errorf("share %v was accepted", bad)
+			t.Errorf("%+v was accepted", o)
 		}
+	}
+	o := PaceOptions{}
+	o.EnsureDefaults()
+	must(t, o.Validate())
+	if p := newPace(o); !p.used(time.Now(), time.Hour).IsZero() || p.taken() != 1 {
+		t.Error("a copy is to pause though nobody says that clients are there")
+	}
+}
+
+// pausingTurn is a turn that sleeps in the clock of the test.
+func pausingTurn(p *paced, l *limit) *watchedTurn {
+	w := &watchedTurn{Turn: &turn{}, limit: l, pace: p.pace, began: time.Now()}
+	w.sleep = func(d time.Duration) error {
+		time.Sleep(d)
+		return nil
+	}
+	return w
+}
+
+// TestTurnsKeepThePace: copies that only wait for their disk keep the pace too, and more are not let in while some pause.
+func TestTurnsKeepThePace(t *testing.T) {
+	for name, step := range map[string]func(*watchedTurn) error{
+		"yield": func(w *watchedTurn) error { return w.Yield(0) },
+		"await": func(w *watchedTurn) error {
+			done := make(chan struct{})
+			close(done)
+			return w.Await(done)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := LimitOptions{Max: 64, Healthy: func() bool { return true }, Processors: 4}
+				o.EnsureDefaults()
+				l := newLimit(o)
+				must(t, l.enter(&turn{}))
+				p := newPaced(0.005, 0.005) // a pause is longer than one sleep
+				w := pausingTurn(p, l)
+				begun := time.Now()
+				for range 100 {
+					time.Sleep(time.Millisecond) // a slice
+					must(t, step(w))
+				}
+				if got := 0.1 / time.Since(begun).Seconds(); got < 0.009 || got > 0.011 {
+					t.Errorf("worked %.4f of a second per second, 0.01 was its part", got)
+				}
+				before, _, _ := l.figures()
+				l.hold(1)
+				l.waiting = append(l.waiting, make(chan struct{}))
+				time.Sleep(time.Minute)
+				l.look()
+				if allowed, _, _ := l.figures(); allowed != before {
+					t.Errorf("the limit grew from %d to %d while copies pause", before, allowed)
+				}
+				l.hold(-1)
+				l.waiting = append(l.waiting, make(chan struct{}))
+				l.look()
+				if allowed, _, _ := l.figures(); allowed != 2*before {
+					t.Errorf("the limit is %d while nobody pauses", allowed)
+				}
+				cancelled := errors.New("cancelled")
+				w.sleep = func(time.Duration) error { return cancelled }
+				time.Sleep(time.Millisecond)
+				if err := step(w); !errors.Is(err, cancelled) || l.held != 0 {
+					t.Errorf("cancelled while it paused: %v, %d held", err, l.held)
+				}
+			})
+		})
+	}
+}
+
+func TestSchedulerWait(t *testing.T) {
+	h := &runtimemetrics.Float64Histogram{Counts: []uint64{50, 49, 1, 1}, Buckets: []float64{-1, 1, 2, 3, 4}}
+	for n, want := range map[uint64]float64{1: 0, 50: 0, 51: 1, 99: 1, 100: 2, 101: 3, 102: 0} {
+		if got := bound(h, n); got != want {
+			t.Errorf("value %d is %v, want %v", n, got, want)
+		}
+	}
+	w := newSchedulerWait()
+	if got := w.p99(); got != 0 {
+		t.Errorf("%v before there was anything to compare with", got)
+	}
+	if got := w.p99(); got < 0 || got > time.Minute {
+		t.Errorf("p99 of the waits is %v", got)
 	}
 }

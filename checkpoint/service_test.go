@@ -92,7 +92,7 @@ func TestService(t *testing.T) {
 	}
 	families, err := reg.Gather()
 	must(t, err)
-	if len(families) != 15 {
+	if len(families) != 16 {
 		t.Fatalf("%d metric families", len(families))
 	}
 }

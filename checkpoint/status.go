@@ -119,6 +119,7 @@ type collector struct {
 	running *prometheus.Desc
 	waiting *prometheus.Desc
 	limit   *prometheus.Desc
+	share   *prometheus.Desc
 	nodeAge *prometheus.Desc
 	nodeOf  *prometheus.Desc
 	nodeIs  *prometheus.Desc
@@ -132,6 +133,8 @@ func newCollector(s *Service) *collector {
 		running: prometheus.NewDesc("replicanode_checkpoint_running", "Checkpoints being made.", nil, nil),
 		waiting: prometheus.NewDesc("replicanode_checkpoint_waiting", "Checkpoints that wait for the limit.", nil, nil),
 		limit:   prometheus.NewDesc("replicanode_checkpoint_limit", "How many checkpoints may be made at once now.", nil, nil),
+		share: prometheus.NewDesc("replicanode_checkpoint_share_ratio",
+			"Part of all processors that checkpoints may take now, by what clients need; 1 when nothing bounds it.", nil, nil),
 		nodeAge: prometheus.NewDesc("replicanode_checkpoint_node_last_success_age_seconds",
 			"Age of the newest complete checkpoint of the whole node; +Inf when there is none.", nil, nil),
 		nodeOf: prometheus.NewDesc("replicanode_checkpoint_node_partitions",
@@ -147,6 +150,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.running
 	ch <- c.waiting
 	ch <- c.limit
+	ch <- c.share
 	ch <- c.nodeAge
 	ch <- c.nodeOf
 	ch <- c.nodeIs
@@ -166,6 +170,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, float64(running))
 	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
 	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(allowed))
+	ch <- prometheus.MustNewConstMetric(c.share, prometheus.GaugeValue, c.s.pace.taken())
 	c.collectNode(ch, now)
 }
 

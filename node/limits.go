@@ -178,7 +178,7 @@ func (o *Options) Limits() []Limit {
 		{"checkpoint-keep", float64(o.CheckpointKeep), "replicanode_checkpoint_pruned_total"},
 		{"checkpoint-chain", float64(o.CheckpointChain), "replicanode_checkpoint_bytes_total"},
 		{"checkpoint-parallel", float64(o.CheckpointParallel), "replicanode_checkpoint_running"},
-		{"checkpoint-share", o.CheckpointShare, "replicanode_checkpoint_running"},
+		{"checkpoint-share", o.CheckpointShare, "replicanode_checkpoint_share_ratio"},
 		{"checkpoint-parallel-min", float64(o.CheckpointParallelMin), "replicanode_checkpoint_running"},
 		{"gc-rate", float64(o.GCRate), "replicanode_gc_replica_deleted_bytes_total"},
 		{"segment-bytes", float64(o.SegmentBytes), "replicanode_plog_bytes"},

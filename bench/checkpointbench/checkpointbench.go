@@ -12,7 +12,7 @@
 //     databases to the same disk takes (badger_backup);
 //   - incremental: a full checkpoint of everything, and one after a hundredth of the keys changed (full, incremental);
 //   - foreground: clients' latencies and the lag of a backup cluster, without and with checkpoints of the whole node one after
-//     another (foreground_alone, foreground_checkpoints).
+//     another (foreground_alone, foreground_checkpoints), in one load that does not stop: alone, with checkpoints, alone again.
 //
 // The first three run in this process, on databases set up as a node's are, with a long pool as a node has it. The last runs
 // nodes as processes of their own. Of the repeated ones the best round counts.
@@ -58,7 +58,8 @@ type Options struct {
 	Rounds int `json:"rounds"`
 	// QPS is the rate of the foreground load, half of it writes. Default 8000.
 	QPS float64 `json:"qps"`
-	// Seconds is how long the foreground is measured each time. Default 20.
+	// Seconds is how long the foreground is measured alone, and for how long at least checkpoints are made beside it: the last one
+	// that was begun ends. Default 20.
 	Seconds float64 `json:"seconds"`
 	// NodePartitions is the number of partitions of the foreground's nodes and of the incremental group. Default 8.
 	NodePartitions int `json:"node_partitions"`
@@ -145,14 +146,22 @@ type Result struct {
 	OfFullSeconds float64 `json:"of_full_seconds,omitempty"`
 	// Checkpoints of the whole node were made during a foreground measurement.
 	Checkpoints int `json:"checkpoints,omitempty"`
-	// Latencies of clients and the lag of the backup, p99, in milliseconds, and as multiples of those without checkpoints.
+	// Latencies of clients and the lag of the backup, p99 and median, in milliseconds, and as multiples of those without checkpoints.
 	ReadP99Ms   float64 `json:"read_p99_ms,omitempty"`
 	WriteP99Ms  float64 `json:"write_p99_ms,omitempty"`
 	LagP99Ms    float64 `json:"lag_p99_ms,omitempty"`
 	ReadFactor  float64 `json:"read_factor,omitempty"`
 	WriteFactor float64 `json:"write_factor,omitempty"`
 	LagFactor   float64 `json:"lag_factor,omitempty"`
-	Errors      uint64  `json:"errors,omitempty"`
+
+	ReadMedianMs      float64 `json:"read_median_ms,omitempty"`
+	WriteMedianMs     float64 `json:"write_median_ms,omitempty"`
+	LagMedianMs       float64 `json:"lag_median_ms,omitempty"`
+	ReadMedianFactor  float64 `json:"read_median_factor,omitempty"`
+	WriteMedianFactor float64 `json:"write_median_factor,omitempty"`
+	LagMedianFactor   float64 `json:"lag_median_factor,omitempty"`
+
+	Errors uint64 `json:"errors,omitempty"`
 }
 
 // String is one line for people.
@@ -170,7 +179,9 @@ func (r Result) String() string {
 	add(r.OfBackup > 0, "  %.0f %% of badger's backup", 100*r.OfBackup)
 	add(r.OfFullBytes > 0, "  %.1f %% of the bytes and %.1f %% of the time of a full one", 100*r.OfFullBytes, 100*r.OfFullSeconds)
 	add(r.WriteP99Ms > 0, "  p99 read %.2f ms, write %.2f ms, lag %.2f ms", r.ReadP99Ms, r.WriteP99Ms, r.LagP99Ms)
-	add(r.WriteFactor > 0, "  (%.2f x, %.2f x, %.2f x; %d checkpoints)", r.ReadFactor, r.WriteFactor, r.LagFactor, r.Checkpoints)
+	add(r.WriteFactor > 0, " (%.2f x, %.2f x, %.2f x)", r.ReadFactor, r.WriteFactor, r.LagFactor)
+	add(r.WriteP99Ms > 0, "; median %.2f, %.2f, %.2f ms", r.ReadMedianMs, r.WriteMedianMs, r.LagMedianMs)
+	add(r.WriteFactor > 0, " (%.2f x, %.2f x, %.2f x); %d checkpoints", r.ReadMedianFactor, r.WriteMedianFactor, r.LagMedianFactor, r.Checkpoints)
 	add(r.Errors > 0, "  %d errors", r.Errors)
 	return b.String()
 }

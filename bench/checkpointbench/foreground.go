@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"replicanode/bench/kv"
 	"replicanode/bench/load"
 	"replicanode/bench/process"
 	"replicanode/bench/report"
@@ -33,67 +31,118 @@ func foreground(ctx context.Context, o *Options) (results []Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, primary.Kill()) }()
-	f := &foregroundRun{o: o, primary: primary, client: admin.NewClient(primary.Admin(), "")}
-	defer f.client.Close()
 	o.Progress(fmt.Sprintf("foreground: writing %d keys", o.Keys))
-	if _, err := kv.Run(ctx, f.load(0.5, true), nil); err != nil {
+	w := load.Workload{Keys: uint32(o.Keys), ValueSize: o.ValueSize, Reads: 1, Writes: 1, Prefix: "key:", Seed: 1}
+	w.EnsureDefaults()
+	if _, err := load.Preload(ctx, load.PreloadOptions{Addr: primary.Listen(), Workload: w}); err != nil {
 		return nil, err
 	}
-	alone, err := f.measure(ctx, "foreground_alone", false)
-	if err != nil {
-		return results, err
+	f := &foregroundRun{o: o, client: admin.NewClient(primary.Admin(), "")}
+	defer f.client.Close()
+	if f.load, err = load.StartOpen(ctx, load.OpenOptions{Addr: primary.Listen(), Connections: connections, Rate: o.QPS, Workload: w}); err != nil {
+		return nil, err
 	}
-	results = append(results, alone)
-	during, err := f.measure(ctx, "foreground_checkpoints", true)
-	if err != nil {
-		return results, err
-	}
-	during.ReadFactor = during.ReadP99Ms / alone.ReadP99Ms
-	during.WriteFactor = during.WriteP99Ms / alone.WriteP99Ms
-	during.LagFactor = during.LagP99Ms / alone.LagP99Ms
-	return append(results, during), nil
+	defer func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		err = errors.Join(err, f.load.Stop(drain))
+	}()
+	return f.measure(ctx)
 }
 
 func (o *Options) nodeArgs() []string {
 	return []string{"--partitions", fmt.Sprint(o.NodePartitions), "--checkpoint-period", "0", "--checkpoint-parallel", fmt.Sprint(o.Parallel), "--log-level", "warn"}
 }
 
-// foregroundRun is a primary under load.
+// foregroundRun is a primary under a load that does not stop.
 type foregroundRun struct {
-	o       *Options
-	primary *process.Process
-	client  *admin.Client
+	o      *Options
+	load   *load.Open
+	client *admin.Client
 }
 
-func (f *foregroundRun) load(seconds float64, preload bool) kv.Options {
-	o := kv.Options{Addr: f.primary.Listen(), QPS: f.o.QPS, Seconds: seconds, Ratio: "1:1", Keys: uint32(f.o.Keys), ValueSize: f.o.ValueSize, Preload: preload, Clients: 32, Seed: 1}
-	o.EnsureDefaults()
-	return o
+const (
+	connections = 32
+	// warmTime is how long the load runs before anything is measured.
+	warmTime  = 2 * time.Second
+	drainTime = 10 * time.Second
+	// mostCheckpointTime bounds the part with checkpoints, as a multiple of Options.Seconds.
+	mostCheckpointTime = 10
+)
+
+// measure takes the foreground without checkpoints half before and half after the part with them: what changes with time, as the
+// databases' tables and the machine's mood do, hits both alike.
+func (f *foregroundRun) measure(ctx context.Context) ([]Result, error) {
+	half := time.Duration(f.o.Seconds / 2 * float64(time.Second))
+	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
+	wait := func(ctx context.Context) error { return sleep(ctx, half) }
+	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, %v alone, then with checkpoints, then %v alone", f.o.QPS, half, half))
+	if err := sleep(ctx, warmTime); err != nil {
+		return nil, err
+	}
+	f.load.Take()
+	for _, step := range []struct {
+		part *part
+		run  func(context.Context) error
+	}{{alone, wait}, {during, func(ctx context.Context) (err error) {
+		during.r.Checkpoints, err = f.checkpointAgain(ctx)
+		return err
+	}}, {alone, wait}} {
+		if err := f.during(ctx, step.part, step.run); err != nil {
+			return nil, err
+		}
+	}
+	a, d := alone.result(), during.result()
+	d.ReadFactor, d.WriteFactor, d.LagFactor = d.ReadP99Ms/a.ReadP99Ms, d.WriteP99Ms/a.WriteP99Ms, d.LagP99Ms/a.LagP99Ms
+	d.ReadMedianFactor, d.WriteMedianFactor, d.LagMedianFactor = d.ReadMedianMs/a.ReadMedianMs, d.WriteMedianMs/a.WriteMedianMs, d.LagMedianMs/a.LagMedianMs
+	return []Result{a, d}, nil
 }
 
-// measure loads the primary, with checkpoints of the whole node one after another or without.
-func (f *foregroundRun) measure(ctx context.Context, name string, checkpoints bool) (r Result, err error) {
-	f.o.Progress(fmt.Sprintf("%s: %.0f requests a second for %.0f s", name, f.o.QPS, f.o.Seconds))
-	lag := load.NewHistogram()
+// part is what was seen of the foreground, in one piece of time or more.
+type part struct {
+	r                  Result
+	reads, writes, lag *hdrhistogram.Histogram
+}
+
+func newPart(name string) *part {
+	return &part{Result{Name: name}, load.NewHistogram(), load.NewHistogram(), load.NewHistogram()}
+}
+
+func (p *part) result() Result {
+	reads, writes, lag := report.QuantilesOf(p.reads), report.QuantilesOf(p.writes), report.QuantilesOf(p.lag)
+	p.r.ReadP99Ms, p.r.WriteP99Ms, p.r.LagP99Ms = reads.P99, writes.P99, lag.P99
+	p.r.ReadMedianMs, p.r.WriteMedianMs, p.r.LagMedianMs = reads.P50, writes.P50, lag.P50
+	return p.r
+}
+
+// during adds to p what clients see while run runs.
+func (f *foregroundRun) during(ctx context.Context, p *part, run func(context.Context) error) error {
 	side, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	var lagErr, checkpointErr error
-	wg.Go(func() { lagErr = f.sampleLag(side, lag) })
-	if checkpoints {
-		wg.Go(func() { r.Checkpoints, checkpointErr = f.checkpointAgain(side) })
-	}
-	result, err := kv.Run(ctx, f.load(f.o.Seconds, false), nil)
+	defer cancel()
+	sampled := make(chan error, 1)
+	go func() { sampled <- f.sampleLag(side, p.lag) }()
+	err := run(ctx)
 	cancel()
-	wg.Wait()
-	if err := errors.Join(err, lagErr, checkpointErr); err != nil {
-		return r, err
+	if err := errors.Join(err, <-sampled); err != nil {
+		return err
 	}
-	if checkpoints && r.Checkpoints == 0 {
-		return r, fmt.Errorf("no checkpoint ended within %.1f s; measure longer or with fewer keys", f.o.Seconds)
+	s := f.load.Take()
+	p.reads.Merge(s.Reads)
+	p.writes.Merge(s.Writes)
+	p.r.Seconds += s.Elapsed.Seconds()
+	p.r.Errors += s.Errors
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	r.Name, r.Seconds, r.Errors = name, result.Seconds, result.Errors
-	r.ReadP99Ms, r.WriteP99Ms, r.LagP99Ms = result.ReadMs.P99, result.WriteMs.P99, report.QuantilesOf(lag).P99
-	return r, nil
 }
 
 // lagInterval is how often the lag is asked for.
@@ -126,8 +175,24 @@ func (f *foregroundRun) sampleLag(ctx context.Context, lag *hdrhistogram.Histogr
 	}
 }
 
-// checkpointAgain makes checkpoints of the whole node one after another until ctx ends, and counts those that ended.
+// checkpointAgain makes checkpoints of the whole node, one after another until Options.Seconds have passed, and waits for the end
+// of the last: every part of making one counts.
 func (f *foregroundRun) checkpointAgain(ctx context.Context) (done int, err error) {
+	least := time.Duration(f.o.Seconds * float64(time.Second))
+	bounded, cancel := context.WithTimeout(ctx, mostCheckpointTime*least)
+	defer cancel()
+	for begun := time.Now(); time.Since(begun) < least; done++ {
+		if err := f.checkpoint(bounded); ctx.Err() == nil && bounded.Err() != nil {
+			return done, fmt.Errorf("%d checkpoints of the node in %v, and the next has not ended", done, mostCheckpointTime*least)
+		} else if err != nil {
+			return done, fmt.Errorf("checkpoint the node: %w", err)
+		}
+	}
+	return done, nil
+}
+
+// checkpoint makes one checkpoint of the whole node.
+func (f *foregroundRun) checkpoint(ctx context.Context) error {
 	type jobs struct {
 		Jobs []struct {
 			ID uint64 `json:"id"`
@@ -137,28 +202,22 @@ func (f *foregroundRun) checkpointAgain(ctx context.Context) (done int, err erro
 		Done  bool   `json:"done"`
 		Error string `json:"error"`
 	}
+	begun, err := admin.Post[jobs](ctx, f.client, "/v1/checkpoints", map[string]bool{"all": true, "full": true})
+	if err != nil {
+		return err
+	}
 	for {
-		begun, err := admin.Post[jobs](ctx, f.client, "/v1/checkpoints", map[string]bool{"all": true, "full": true})
-		for err == nil {
-			var j job
-			if j, err = admin.Get[job](ctx, f.client, fmt.Sprintf("/v1/jobs/%d", begun.Jobs[0].ID)); err != nil || j.Done {
-				if j.Error != "" {
-					err = errors.New(j.Error)
-				}
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return done, nil
-			case <-time.After(lagInterval):
-			}
-		}
+		j, err := admin.Get[job](ctx, f.client, fmt.Sprintf("/v1/jobs/%d", begun.Jobs[0].ID))
 		switch {
-		case ctx.Err() != nil:
-			return done, nil
 		case err != nil:
-			return done, fmt.Errorf("checkpoint the node: %w", err)
+			return err
+		case j.Error != "":
+			return errors.New(j.Error)
+		case j.Done:
+			return nil
 		}
-		done++
+		if err := sleep(ctx, lagInterval); err != nil {
+			return err
+		}
 	}
 }
