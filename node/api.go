@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"replicanode/checkpoint"
@@ -189,11 +190,20 @@ func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
 	}
 	switch err := n.tasks.Apply(overrides...); {
 	case errors.Is(err, tasks.ErrUnknownCode):
-		return TasksAnswer{}, admin.NotFound("%v", err)
+		return TasksAnswer{}, admin.NotFound("%v; there are %s", err, n.taskCodes())
 	case err != nil:
 		return TasksAnswer{}, admin.BadRequest("%v", err)
 	}
 	return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
+}
+
+// taskCodes names all task codes.
+func (n *Node) taskCodes() string {
+	var codes []string
+	for _, spec := range n.tasks.Specs() {
+		codes = append(codes, string(spec.Code))
+	}
+	return strings.Join(codes, ", ")
 }
 
 // postAdaptive switches the controller of priorities.

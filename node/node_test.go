@@ -230,6 +230,9 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 			t.Errorf("%s %+v: got %v, want status %d", tc.path, tc.body, err, tc.status)
 		}
 	}
+	if _, err := admin.Post[TasksAnswer](t.Context(), c, "/v1/tasks/nonsense", change("priority", "high")); err == nil || !strings.Contains(err.Error(), "load_private_log") {
+		t.Errorf("the answer does not say which task codes there are: %v", err)
+	}
 	for _, spec := range n.tasks.Specs() {
 		if spec.Code == tasks.Checkpoint && (spec.Priority != threadpool.Low || spec.MaxRunning == 1) {
 			t.Errorf("a refused change took effect in part: %+v", spec)

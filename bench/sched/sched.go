@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -84,23 +85,23 @@ func (o *Options) EnsureDefaults() {
 func (o *Options) Validate() error {
 	for _, n := range o.Only {
 		if !slices.Contains(Names(), n) {
-			return fmt.Errorf("bench sched: no measurement %q; there are %v", n, Names())
+			return fmt.Errorf("no measurement %q; there are %s", n, strings.Join(Names(), ", "))
 		}
 	}
 	for _, b := range o.Backlogs {
 		if b < 1 || b > 10_000_000 {
-			return fmt.Errorf("bench sched: backlog %d is not within 1 and 10,000,000", b)
+			return fmt.Errorf("backlog %d is not within 1 and 10,000,000", b)
 		}
 	}
 	switch {
 	case o.Workers < 1 || o.Workers > 1024:
-		return fmt.Errorf("bench sched: %d workers are not within 1 and 1024", o.Workers)
+		return fmt.Errorf("%d workers are not within 1 and 1024", o.Workers)
 	case o.Tasks < 1000:
-		return fmt.Errorf("bench sched: %d tasks are fewer than 1000", o.Tasks)
+		return fmt.Errorf("%d tasks are fewer than 1000", o.Tasks)
 	case o.Samples < 1:
-		return fmt.Errorf("bench sched: %d samples are fewer than 1", o.Samples)
+		return fmt.Errorf("%d samples are fewer than 1", o.Samples)
 	case o.Saturation < 100*time.Millisecond:
-		return fmt.Errorf("bench sched: saturation of %v is shorter than 100ms", o.Saturation)
+		return fmt.Errorf("saturation of %v is shorter than 100ms", o.Saturation)
 	}
 	return nil
 }

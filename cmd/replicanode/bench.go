@@ -93,7 +93,7 @@ func benchDup() *cli.Command {
 			&cli.Float64Flag{Name: "failover-seconds", Value: d.FailoverSeconds, Usage: "load before the primary is killed"},
 			&cli.Float64Flag{Name: "throttle-seconds", Value: d.ThrottleSeconds, Usage: "how long policy adaptive runs with a slow backup"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "fixes schedule, keys and values"},
-			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` for the nodes' data (default: the system's temporary folder)"},
+			&cli.StringFlag{Name: "dir", Action: existingFolder, Usage: "`FOLDER` for the nodes' data (default: the system's temporary folder)"},
 			jsonFileFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -27,7 +27,7 @@ func benchCheckpoint() *cli.Command {
 			&cli.Float64Flag{Name: "qps", Value: d.QPS, Usage: "foreground: requests a second, half of them writes"},
 			&cli.Float64Flag{Name: "seconds", Value: d.Seconds, Usage: "foreground: how long it is measured alone, and how long at least with checkpoints"},
 			&cli.IntFlag{Name: "node-partitions", Value: d.NodePartitions, Usage: "foreground: partitions of each node"},
-			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` on the disk to be measured (default: the system's temporary folder)"},
+			&cli.StringFlag{Name: "dir", Action: existingFolder, Usage: "`FOLDER` on the disk to be measured (default: the system's temporary folder)"},
 			jsonFileFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -76,15 +76,12 @@ func benchPlog() *cli.Command {
 			&cli.StringFlag{Name: "only", Usage: "a comma-separated `LIST` of append, appenders, logs, read_cached, read_cold, open (default: all)"},
 			&cli.DurationFlag{Name: "round", Value: d.Round, Usage: "how long one log is measured at a time"},
 			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often"},
-			&cli.StringFlag{Name: "dir", Value: os.TempDir(), DefaultText: "the system's temporary folder", Usage: "`FOLDER` on the disk to be measured"},
+			&cli.StringFlag{Name: "dir", Value: os.TempDir(), Action: existingFolder, DefaultText: "the system's temporary folder", Usage: "`FOLDER` on the disk to be measured"},
 			jsonFileFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := refuse(c, "round", "rounds", "dir"); err != nil {
 				return err
-			}
-			if info, err := os.Stat(c.String("dir")); err != nil || !info.IsDir() {
-				return &node.FlagError{Flag: "dir", Value: c.String("dir"), Reason: "not a folder; give one on the disk to be measured"}
 			}
 			return runPlogBench(c)
 		},
@@ -188,6 +185,14 @@ func refuse(c *cli.Context, flags ...string) error {
 		return err
 	}
 	return refuseZero(c, flags...)
+}
+
+// existingFolder checks the value of --dir.
+func existingFolder(_ *cli.Context, dir string) error {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return &node.FlagError{Flag: "dir", Value: dir, Reason: "is not a folder; give one on the disk to be measured"}
+	}
+	return nil
 }
 
 // announce shows what is being measured, one line each.

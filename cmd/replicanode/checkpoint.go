@@ -251,7 +251,11 @@ func listFrom(c *cli.Context, store *checkpoint.Store) error {
 		if err != nil {
 			return err
 		}
-		return show(c, infos, "NAME CREATED PARTITIONS ENTRIES BYTES PROBLEM", nodeCheckpointRows)
+		if len(infos) == 0 && !c.Bool("json") {
+			fmt.Fprintf(c.App.Writer, "%s has no checkpoints of the whole node\n", store.Root())
+			return nil
+		}
+		return show(c, list(infos), "NAME CREATED PARTITIONS ENTRIES BYTES PROBLEM", nodeCheckpointRows)
 	}
 	infos, err := node.ListCheckpoints(c.Context, store, onePartition(c))
 	if err != nil {
@@ -398,6 +402,10 @@ func showObsolete(c *cli.Context, r checkpoint.Retention) error {
 }
 
 func showPruned(c *cli.Context, pruned checkpoint.Pruned) error {
+	if len(pruned.Nodes)+len(pruned.Checkpoints) == 0 && !c.Bool("json") {
+		fmt.Fprintln(c.App.Writer, "nothing to remove")
+		return nil
+	}
 	pruned.Sort()
 	return show(c, pruned, "PARTITION CHECKPOINT", func(p checkpoint.Pruned) [][]string {
 		var rows [][]string

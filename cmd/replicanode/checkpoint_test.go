@@ -82,6 +82,13 @@ func TestCheckpointCommands(t *testing.T) {
 	n, stop := runNode(t, dir, 3)
 	put(t, n, 0, 300)
 	succeeds(t, []string{"has no checkpoints"}, "checkpoint", "list", "--data-dir", dir)
+	succeeds(t, []string{"has no checkpoints of the whole node"}, "checkpoint", "list", "--nodes", "--data-dir", dir)
+	succeeds(t, []string{"nothing to remove"}, "checkpoint", "prune", "--data-dir", dir)
+	for _, args := range [][]string{{"checkpoint", "list", "--nodes"}, {"checkpoint", "list"}, {"replica", "list"}} {
+		if out := succeeds(t, nil, append(args, "--json", "--data-dir", dir)...); strings.TrimSpace(out) != "[]" {
+			t.Errorf("%v: %q in JSON where there is nothing", args, out)
+		}
+	}
 	fails(t, []string{"has no checkpoints"}, "checkpoint", "verify", "--data-dir", dir)
 	fails(t, []string{"--data-dir nosuch", "NODE"}, "checkpoint", "verify", "--data-dir", "nosuch")
 	succeeds(t, []string{"3 partitions, 3"}, "checkpoint", "create", "--all", "--data-dir", dir)

@@ -70,7 +70,7 @@ func gcList(c *cli.Context) error {
 			return err
 		}
 		// When they go is the running node's to say: it has the grace times.
-		return show(c, folders, "NAME PARTITION KIND DROPPED STATE", folderRows)
+		return show(c, list(folders), "NAME PARTITION KIND DROPPED STATE", folderRows)
 	})
 }
 

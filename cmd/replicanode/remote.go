@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -16,10 +18,27 @@ import (
 // remoteFlags are the flags of every command that asks a running node.
 func remoteFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "admin", Value: node.DefaultOptions().Admin, Usage: "`HOST:PORT` of the node's --admin", EnvVars: []string{"REPLICANODE_ADMIN"}},
+		&cli.StringFlag{Name: "admin", Value: node.DefaultOptions().Admin, Usage: "`HOST:PORT` of the node's --admin", EnvVars: []string{"REPLICANODE_ADMIN"}, Action: checkAdmin},
 		&cli.StringFlag{Name: "password", Usage: "the node's `PASSWORD`, see its --requirepass", EnvVars: []string{"REPLICANODE_PASSWORD"}},
 		&cli.BoolFlag{Name: "json", Usage: "print the answer as JSON, see docs/api.md"},
 	}, more...)
+}
+
+// checkAdmin refuses what cannot be an address before anybody is asked.
+func checkAdmin(_ *cli.Context, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
+		return &node.FlagError{Flag: "admin", Value: addr, Reason: "must be HOST:PORT, for example " + node.DefaultOptions().Admin}
+	}
+	return nil
+}
+
+// list is an answer in JSON even when there is nothing in it.
+func list[E any](items []E) []E {
+	if items == nil {
+		return []E{}
+	}
+	return items
 }
 
 // ask calls f with a client for the node that the flags name.

@@ -39,7 +39,7 @@ func replicaCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					return show(c, folders, "NAME PARTITION KIND DROPPED STATE", folderRows)
+					return show(c, list(folders), "NAME PARTITION KIND DROPPED STATE", folderRows)
 				},
 			},
 			undeleteCommand(),

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -68,7 +70,7 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return out, fmt.Errorf("no answer from the node's admin address (is it running, is --admin right?): %w", err)
+		return out, c.unanswered(err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
@@ -76,6 +78,18 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 		return out, fmt.Errorf("read answer of %s: %w", path, err)
 	}
 	return out, unpack(resp.StatusCode, path, data, &out)
+}
+
+// unanswered says why there is no answer, without the noise of HTTP.
+func (c *Client) unanswered(err error) error {
+	if request := new(url.Error); errors.As(err, &request) {
+		err = request.Err
+	}
+	addr := strings.TrimPrefix(c.base, "http://")
+	if strings.Contains(err.Error(), "malformed HTTP") {
+		return fmt.Errorf("what listens at %s is no node's admin address: it does not speak HTTP; give the --admin of the node", addr)
+	}
+	return fmt.Errorf("no answer from the node's admin address %s (is it running, is --admin right?): %w", addr, err)
 }
 
 // unpack decodes an answer, or the refusal it carries. A not-ready /readyz is an answer, not a refusal.

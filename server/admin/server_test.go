@@ -288,3 +288,32 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		t.Errorf("%d connections open after the end", n)
 	}
 }
+
+// TestClientNamesWhatDoesNotAnswer and says so when something else than a node does.
+func TestClientNamesWhatDoesNotAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if nc, err := l.Accept(); err == nil {
+			_, _ = io.WriteString(nc, "-ERR wrong number of arguments\r\n")
+			_ = nc.Close()
+		}
+	}()
+	c := NewClient(addr, "")
+	defer c.Close()
+	if _, err := Get[Readiness](t.Context(), c, "/readyz"); err == nil || !strings.Contains(err.Error(), addr+" is no node's admin address") {
+		t.Errorf("another server: %v", err)
+	}
+	<-served
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Get[Readiness](t.Context(), c, "/readyz"); err == nil || !strings.Contains(err.Error(), addr+" (is it running") || strings.Contains(err.Error(), "Get ") {
+		t.Errorf("nobody: %v", err)
+	}
+}
