@@ -94,7 +94,7 @@ func receive(stream peer.DuplicateClientStream) (*peerpb.DuplicateResponse, erro
 		return nil, errStreamEnded
 	}
 	if err != nil {
-		return nil, err
+		return nil, peer.Plain(err)
 	}
 	if r := answer.GetRefusal(); r != nil {
 		return nil, &refusalError{reason: r.GetReason(), detail: r.GetDetail(), leader: r.GetLeaderAddress()}

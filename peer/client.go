@@ -86,7 +86,7 @@ func (c *Client) Describe(ctx context.Context, address string) (Identity, error)
 	defer c.release(l)
 	resp, err := peerpb.NewNodeClient(l.conn).Describe(ctx, &peerpb.DescribeRequest{})
 	if err != nil {
-		return Identity{}, fmt.Errorf("describe %s: %w", address, err)
+		return Identity{}, fmt.Errorf("describe %s: %w", address, Plain(err))
 	}
 	return Identity{ClusterID: resp.GetClusterId(), NodeID: resp.GetNodeId(), Partitions: resp.GetPartitions(), Version: resp.GetVersion()}, nil
 }
@@ -116,7 +116,7 @@ func (c *Client) duplicate(ctx context.Context, address string) (DuplicateClient
 	stream, err := peerpb.NewDuplicationClient(l.conn).Duplicate(ctx)
 	if err != nil {
 		c.release(l)
-		return nil, fmt.Errorf("open duplication stream to %s: %w", address, err)
+		return nil, fmt.Errorf("open duplication stream to %s: %w", address, Plain(err))
 	}
 	context.AfterFunc(stream.Context(), func() {
 		defer c.calls.Done()

@@ -455,3 +455,32 @@ func writePEM(t *testing.T, kind string, der []byte) string {
 	}
 	return file
 }
+
+// TestErrorsOfCallsArePlain, and what programs look at is still there.
+func TestErrorsOfCallsArePlain(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := gone.Addr().String()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = newClient(t, ClientOptions{}).Duplicate(t.Context(), addr)
+	if err == nil || err.Error() != "open duplication stream to "+addr+": dial tcp "+addr+": connect: connection refused" {
+		t.Errorf("nobody there: %v", err)
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("code %v", status.Code(err))
+	}
+	for given, want := range map[error]string{
+		status.Error(codes.Internal, ""): "Internal", io.ErrUnexpectedEOF: "unexpected EOF", status.Error(codes.Unavailable, "node is stopping"): "node is stopping",
+	} {
+		if got := Plain(given); got.Error() != want || !errors.Is(got, given) {
+			t.Errorf("%v became %v", given, got)
+		}
+	}
+	if Plain(nil) != nil {
+		t.Error("no error became one")
+	}
+}
