@@ -17,24 +17,12 @@ func TestExactlyOnceInOrderUnderFaults(t *testing.T) {
 		if runs++; runs > 60 && !stress() {
 			return
 		}
-		options := Options{
-			TailBytes:     rapid.SampledFrom([]int{-1, 3000, 1 << 20}).Draw(r, "tail bytes"),
-			BatchBytes:    rapid.SampledFrom([]int{1024, 8192}).Draw(r, "batch bytes"),
-			WindowBatches: rapid.IntRange(1, 6).Draw(r, "window"),
-			SkipDecrees:   rapid.SampledFrom([]uint64{5, 4096}).Draw(r, "skip decrees"),
-			// Recording at once puts progress records among the mutations.
-			RecordInterval: 1,
-			AckTimeout:     ackTimeout,
-		}
-		s := newScenario(t, options)
+		o := drawOptions(r)
+		o.SkipDecrees = rapid.SampledFrom([]uint64{5, 4096}).Draw(r, "skip decrees")
+		o.RecordInterval = 1 // recording at once puts progress records among the mutations
+		s := newScenario(t, o)
 		defer s.close()
-		s.faults.set(rapid.Uint64().Draw(r, "seed"), rapid.SampledFrom([]int{0, 5, 40}).Draw(r, "fault percent"))
-		s.startReceiver()
-		s.startSource()
-		for range rapid.IntRange(1, 25).Draw(r, "steps") {
-			s.step(r)
-		}
-		s.heal()
+		s.play(r, 25)
 		for i, p := range s.partitions {
 			s.targets[i].mustEqual(t, p)
 		}
@@ -49,6 +37,27 @@ type scenario struct {
 
 func newScenario(t *testing.T, o Options) *scenario {
 	return &scenario{harness: newHarness(t, 2, o)}
+}
+
+// drawOptions draws bounds that are met soon.
+func drawOptions(r *rapid.T) Options {
+	return Options{
+		TailBytes:     rapid.SampledFrom([]int{-1, 3000, 1 << 20}).Draw(r, "tail bytes"),
+		BatchBytes:    rapid.SampledFrom([]int{1024, 8192}).Draw(r, "batch bytes"),
+		WindowBatches: rapid.IntRange(1, 6).Draw(r, "window"),
+		AckTimeout:    ackTimeout,
+	}
+}
+
+// play starts both sides on a network with faults, takes up to so many steps, and heals everything.
+func (s *scenario) play(r *rapid.T, most int) {
+	s.faults.set(rapid.Uint64().Draw(r, "seed"), rapid.SampledFrom([]int{0, 5, 40}).Draw(r, "fault percent"))
+	s.startReceiver()
+	s.startSource()
+	for range rapid.IntRange(1, most).Draw(r, "steps") {
+		s.step(r)
+	}
+	s.heal()
 }
 
 func (s *scenario) step(r *rapid.T) {
@@ -129,13 +138,9 @@ func TestSkipsOnlyWhatIsRefusedUnderFaults(t *testing.T) {
 		if runs++; runs > 30 && !stress() {
 			return
 		}
-		s := newScenario(t, Options{
-			Remotes:       []Remote{{Name: "backup", Addresses: []string{node}, FailMode: FailSkip}},
-			TailBytes:     rapid.SampledFrom([]int{-1, 3000, 1 << 20}).Draw(r, "tail bytes"),
-			BatchBytes:    rapid.SampledFrom([]int{1024, 8192}).Draw(r, "batch bytes"),
-			WindowBatches: rapid.IntRange(1, 6).Draw(r, "window"),
-			AckTimeout:    ackTimeout,
-		})
+		o := drawOptions(r)
+		o.Remotes = []Remote{{Name: "backup", Addresses: []string{node}, FailMode: FailSkip}}
+		s := newScenario(t, o)
 		defer s.close()
 		every := rapid.Uint64Range(2, 60).Draw(r, "one of so many is refused")
 		refused := make(map[uint64]error)
@@ -147,13 +152,7 @@ func TestSkipsOnlyWhatIsRefusedUnderFaults(t *testing.T) {
 		for _, target := range s.targets {
 			target.refused = refused
 		}
-		s.faults.set(rapid.Uint64().Draw(r, "seed"), rapid.SampledFrom([]int{0, 5, 40}).Draw(r, "fault percent"))
-		s.startReceiver()
-		s.startSource()
-		for range rapid.IntRange(1, 12).Draw(r, "steps") {
-			s.step(r)
-		}
-		s.heal()
+		s.play(r, 12)
 		for i, p := range s.partitions {
 			p.without(decrees...)
 			s.targets[i].mustEqual(t, p)
