@@ -432,3 +432,42 @@ func sealManifest(b []byte) {
 	body := b[:len(b)-manifestTrailer]
 	binary.LittleEndian.PutUint32(b[len(body):], crc32.Checksum(body, castagnoli))
 }
+
+// TestOtherVersion: a file that another version of the format wrote whole is not called damaged, but its version named.
+func TestOtherVersion(t *testing.T) {
+	syncer := startSyncer(t)
+	mem := vfs.NewMem()
+	l, s := builtLog(t, mem, syncer)
+	sealed, active := segmentName(l.segs[1].seq), segmentName(l.active().seq)
+	closeLog(t, l)
+	im := takeImage(t, mem)
+	other := func(name string, seal bool) image {
+		b := slices.Clone(im[name])
+		b[12] = formatVersion + 1
+		if name == manifestName {
+			b[12], b[8] = im[name][12], formatVersion+1
+			sealManifest(b)
+		} else if seal {
+			h, _ := parseSegmentHeader(im[name])
+			binary.LittleEndian.PutUint32(b, crc32.Update(frameSeed(segmentKey(h.partition, h.seq), 0), castagnoli, b[4:segmentHeaderLen]))
+		}
+		return im.with(name, b)
+	}
+	for _, name := range []string{manifestName, active, sealed} {
+		im := other(name, true)
+		l, err := tryOpen(im.restore(t), Options{Syncer: syncer, CacheBytes: 1})
+		if err == nil && name == sealed { // which Open does not read
+			_, err = l.Entries(s.base+1, s.last()+1, 1<<40)
+			closeLog(t, l)
+		}
+		if !errors.Is(err, ErrVersion) || errors.As(err, new(*ErrCorrupt)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := inspect(im.restore(t), "/plog", func(Item) error { return nil }); !errors.Is(err, ErrVersion) {
+			t.Errorf("%s: the inspection says %v", name, err)
+		}
+	}
+	if e := outcome(t, "a version that rotted", other(active, false), syncer, s); e == nil || e.Kind != KindSegmentHeader {
+		t.Errorf("a version that rotted: %v", e)
+	}
+}

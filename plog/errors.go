@@ -30,7 +30,7 @@ var (
 	ErrTooLarge = errors.New("plog: batch too large")
 	// ErrBacklog is returned by Append while more than Options.MaxPendingBytes wait for the disk.
 	ErrBacklog = errors.New("plog: too much waits for the disk")
-	// ErrVersion is returned by Open for a folder written by a newer format.
+	// ErrVersion is returned by Open, Verify and Dump for a folder with a file of another version of the format.
 	ErrVersion = errors.New("plog: unknown format version")
 )
 

@@ -205,6 +205,20 @@ func (h *segmentHeader) put(b []byte) {
 	le.PutUint32(b, crc32.Update(frameSeed(segmentKey(h.partition, h.seq), 0), castagnoli, b[4:segmentHeaderLen]))
 }
 
+// otherVersion returns the version of a whole segment header that this version does not read, 0 when b is none. The place of the
+// fields that the checksum starts from is the same in all versions.
+func otherVersion(b []byte) uint32 {
+	le := binary.LittleEndian
+	if len(b) < segmentHeaderLen || le.Uint64(b[4:]) != segmentMagic || le.Uint32(b[12:]) == formatVersion {
+		return 0
+	}
+	seed := frameSeed(segmentKey(le.Uint32(b[16:]), le.Uint64(b[20:])), 0)
+	if crc32.Update(seed, castagnoli, b[4:segmentHeaderLen]) != le.Uint32(b) {
+		return 0
+	}
+	return le.Uint32(b[12:])
+}
+
 // parseSegmentHeader decodes b. ok: the header is whole and belongs to the partition and sequence number it names.
 func parseSegmentHeader(b []byte) (h segmentHeader, ok bool) {
 	le := binary.LittleEndian

@@ -1,7 +1,6 @@
 package plog
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Report is what Verify found in a log's folder.
+// Report is what Verify found in a log's folder: the log as its manifest described it when Verify began, less the segments that a
+// running node gave up before they were read (Gone, up to where they were). What was appended since may be missing.
 type Report struct {
 	Partition  uint32          `json:"partition"`
 	Generation uint64          `json:"generation"` // of the manifest
@@ -22,6 +22,7 @@ type Report struct {
 	Records    uint64          `json:"records"` // readable, live
 	Bytes      int64           `json:"bytes"`   // checked
 	Damage     []*ErrCorrupt   `json:"damage"`  // empty: the log is whole
+	Gone       []SegmentReport `json:"gone,omitempty"`
 	Torn       *Torn           `json:"torn,omitempty"`
 }
 
@@ -36,7 +37,8 @@ type SegmentReport struct {
 	Frames  uint64 `json:"frames"`
 }
 
-// Torn is the place where the log ends in the middle of a batch that was never synced. Open cuts it.
+// Torn is the place where the log ends in the middle of a batch that was not synced. A running node is writing it; of a dead one it
+// was never acknowledged, and Open cuts it.
 type Torn struct {
 	Segment uint64 `json:"segment"`
 	Offset  int64  `json:"offset"`
@@ -53,7 +55,7 @@ type Item struct {
 }
 
 const (
-	// inspectTries bounds how often an inspection starts over because the live log changed under it.
+	// inspectTries bounds how often a batch that is not whole is looked at again, because a live log may be writing it.
 	inspectTries = 8
 
 	// inspectChase bounds how often an inspection follows the end of a live log that moves on before its eyes.
@@ -86,56 +88,53 @@ func Dump(dir string, from, to uint64, visit func(Item) error) error {
 type inspection struct {
 	fs     vfs.FS
 	dir    string
-	m      *manifest
+	m      *manifest // nil: there is none
 	report Report
 	visit  func(Item) error
-	done   uint64 // decrees up to here were visited, by an earlier walk too
+	at     place // of the last item visited: a segment that is read again shows nothing twice
 }
 
-// errChanged says that a live log changed while it was inspected.
-var errChanged = errors.New("plog: log changed during inspection")
+var (
+	// errGone says that a live log gave up the segment under inspection.
+	errGone = errors.New("plog: segment was given up during inspection")
+	// errSealed says that the active segment was sealed during inspection.
+	errSealed = errors.New("plog: segment was sealed during inspection")
+)
 
 func inspect(fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
 	in := &inspection{fs: fsys, dir: dir, visit: visit}
-	for try := 1; ; try++ {
-		in.report = Report{}
-		m, err := readManifest(fsys, dir)
-		var damage *ErrCorrupt
-		switch {
-		case errors.As(err, &damage):
-			err = in.withoutManifest(damage)
-		case isNotExist(err):
-			err = in.withoutManifest(&ErrCorrupt{Kind: KindManifestMissing})
-		case err == nil:
-			in.m = m
-			err = in.walk(try == inspectTries)
-		}
-		if errors.Is(err, errChanged) {
-			continue
-		}
-		if err != nil {
-			return in.report, fmt.Errorf("inspect plog %s: %w", dir, err)
-		}
-		return in.report, nil
+	m, err := readManifest(fsys, dir)
+	var damage *ErrCorrupt
+	switch {
+	case errors.As(err, &damage):
+		err = in.withoutManifest(damage)
+	case isNotExist(err):
+		err = in.withoutManifest(&ErrCorrupt{Kind: KindManifestMissing})
+	case err == nil:
+		in.m = m
+		err = in.walk()
 	}
+	if err != nil {
+		return in.report, fmt.Errorf("inspect plog %s: %w", dir, err)
+	}
+	return in.report, nil
 }
 
-// walk visits the log the manifest describes. Unless final, it gives up when the log changed meanwhile.
-func (in *inspection) walk(final bool) error {
+// walk visits the log the manifest describes.
+func (in *inspection) walk() error {
 	m := in.m
 	in.report.Partition, in.report.Generation = m.partition, m.generation
 	in.report.First, in.report.Last, in.report.HardState = m.base+1, m.base, m.hs
-	in.done = max(in.done, m.base)
-	if err := in.unnamed(final); err != nil {
+	if err := in.unnamed(); err != nil {
 		return err
 	}
 	cut := uint64(math.MaxUint64)
-	if m.cut != 0 && in.begun(m.activeSeq) {
+	if m.cut != 0 && in.begun() {
 		cut = m.cut
 	}
 	for i := range m.segments {
 		s := &m.segments[i]
-		v := visited{seq: s.seq, first: s.first, last: min(s.last, cut-1), end: s.end, synced: s.end, sealed: true, link: s.link, final: final}
+		v := visited{seq: s.seq, first: s.first, last: min(s.last, cut-1), end: s.end, synced: s.end, sealed: true, link: s.link}
 		visit := in.segment
 		if s.first >= cut {
 			visit = in.replaced
@@ -144,16 +143,19 @@ func (in *inspection) walk(final bool) error {
 			return err
 		}
 	}
-	v := visited{seq: m.activeSeq, first: m.activeFirst, last: math.MaxUint64, end: m.activeSize, synced: m.activeSynced, final: final}
-	if cut == math.MaxUint64 && m.cut != 0 && len(m.segments) > 0 {
-		v.first = m.segments[len(m.segments)-1].last + 1
+	v := visited{seq: m.activeSeq, first: m.activeFirst, last: math.MaxUint64, end: m.activeSize, synced: m.activeSynced}
+	if cut == math.MaxUint64 && m.cut != 0 {
+		v.uncut = true
+		if n := len(m.segments); n > 0 {
+			v.first = m.segments[n-1].last + 1
+		}
 	}
 	return in.segment(&v)
 }
 
 // unnamed looks at the segments behind the active one, which the manifest does not name: one that was written shows that
 // the manifest is older than it.
-func (in *inspection) unnamed(final bool) error {
+func (in *inspection) unnamed() error {
 	names, err := in.fs.List(in.dir)
 	if err != nil {
 		return fmt.Errorf("list folder: %w", err)
@@ -176,8 +178,8 @@ func (in *inspection) unnamed(final bool) error {
 		if err != nil {
 			return err
 		}
-		if ok && h.seq == seq && h.partition == in.m.partition && h.generation > in.m.generation {
-			if err := in.damage(&visited{seq: seq, final: final}, 0, h.first, KindManifestStale); err != nil {
+		if ok && h.seq == seq && h.partition == in.m.partition && in.stale(h) {
+			if err := in.noteDamage(seq, 0, h.first, KindManifestStale); err != nil {
 				return err
 			}
 		}
@@ -185,29 +187,41 @@ func (in *inspection) unnamed(final bool) error {
 	return nil
 }
 
+// stale reports whether the manifest is older than a segment: a live log writes the manifest first.
+func (in *inspection) stale(h segmentHeader) bool {
+	if in.m == nil || h.generation <= in.m.generation {
+		return false
+	}
+	m, err := readManifest(in.fs, in.dir)
+	return err != nil || h.generation > m.generation
+}
+
 // replaced checks a segment whose decrees were all replaced: the manifest names it still, so that it must be there.
 func (in *inspection) replaced(v *visited) error {
 	st, err := in.fs.Stat(in.fs.PathJoin(in.dir, segmentName(v.seq)))
 	switch {
 	case isNotExist(err):
-		return in.damage(v, 0, v.first, KindSegmentMissing)
+		err = in.damage(v, 0, v.first, KindSegmentMissing)
 	case err != nil:
 		return fmt.Errorf("stat segment %d: %w", v.seq, err)
 	case st.Size() < v.end:
-		return in.damage(v, st.Size(), v.first, KindSegmentTruncated)
+		err = in.damage(v, st.Size(), v.first, KindSegmentTruncated)
 	}
-	return nil
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
 }
 
-// begun reports whether the segment holds a whole frame.
-func (in *inspection) begun(seq uint64) bool {
-	f, err := in.fs.Open(in.fs.PathJoin(in.dir, segmentName(seq)))
+// begun reports whether the active segment holds a whole frame.
+func (in *inspection) begun() bool {
+	f, err := in.fs.Open(in.fs.PathJoin(in.dir, segmentName(in.m.activeSeq)))
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	var fr frame
-	kind, err := newScanner(f, in.m.partition, seq, in.m.activeSize, in.m.activeFirst, 0).scan(&fr)
+	kind, err := newScanner(f, in.m.partition, in.m.activeSeq, in.m.activeSize, in.m.activeFirst, 0).scan(&fr)
 	return kind == "" && err == nil
 }
 
@@ -217,31 +231,86 @@ type visited struct {
 	first, last uint64 // live decrees
 	end, synced int64
 	sealed      bool
+	uncut       bool // the manifest announces a cut that had not happened
+	missing     bool
 	link        uint32
-	final       bool // report damage even if the log changed meanwhile
 	report      SegmentReport
+	records     uint64
+	lastLive    uint64
+	hs          *HardState
 }
 
-// changed reports whether the log has another manifest by now.
-func (in *inspection) changed() bool {
-	m, err := readManifest(in.fs, in.dir)
-	return err == nil && m.generation != in.m.generation
-}
-
-func (in *inspection) damage(v *visited, off int64, decree uint64, kind Kind) error {
-	if in.m != nil && !v.final && in.changed() {
-		return errChanged
+// changed compares the segment with the manifest of this moment: errGone when that does not name it any more, or errSealed, with v as
+// the new manifest has it. Sequence numbers are never used again, so a segment that is still named was so all the time.
+func (in *inspection) changed(v *visited) error {
+	if v.uncut && in.begun() {
+		return errGone
 	}
-	e := &ErrCorrupt{Partition: in.report.Partition, Segment: v.seq, Offset: off, Decree: decree, Kind: kind}
+	m, err := readManifest(in.fs, in.dir)
+	if in.m == nil || err != nil || m.generation == in.m.generation || m.activeSeq == v.seq {
+		return nil
+	}
+	for i := range m.segments {
+		s := &m.segments[i]
+		switch {
+		case s.seq != v.seq:
+		case v.sealed:
+			return nil
+		default:
+			v.sealed, v.last, v.end, v.synced, v.link = true, s.last, s.end, s.end, s.link
+			return errSealed
+		}
+	}
+	return errGone
+}
+
+// damage reports a damaged place of the segment, unless the segment is another one by now.
+func (in *inspection) damage(v *visited, off int64, decree uint64, kind Kind) error {
+	if err := in.changed(v); err != nil {
+		return err
+	}
+	return in.noteDamage(v.seq, off, decree, kind)
+}
+
+func (in *inspection) noteDamage(seq uint64, off int64, decree uint64, kind Kind) error {
+	e := &ErrCorrupt{Partition: in.report.Partition, Segment: seq, Offset: off, Decree: decree, Kind: kind}
+	if slices.ContainsFunc(in.report.Damage, func(d *ErrCorrupt) bool { return *d == *e }) {
+		return nil
+	}
 	in.report.Damage = append(in.report.Damage, e)
-	return in.visit(Item{Segment: v.seq, Offset: off, Damage: e})
+	return in.visit(Item{Segment: seq, Offset: off, Damage: e})
 }
 
 // segment visits one segment, going on behind damaged places.
 func (in *inspection) segment(v *visited) error {
-	v.report = SegmentReport{Segment: v.seq, File: segmentName(v.seq), Sealed: v.sealed, First: v.first, Last: v.first - 1}
+	for {
+		v.report = SegmentReport{Segment: v.seq, File: segmentName(v.seq), Sealed: v.sealed, First: v.first, Last: v.first - 1}
+		v.records, v.lastLive, v.hs = 0, 0, nil
+		err := in.content(v)
+		switch {
+		case errors.Is(err, errSealed):
+			continue
+		case errors.Is(err, errGone):
+			in.report.Gone = append(in.report.Gone, v.report)
+			in.report.Last = max(in.report.Last, v.lastLive)
+			return nil
+		case err != nil || v.missing:
+			return err
+		}
+		in.report.Segments = append(in.report.Segments, v.report)
+		in.report.Bytes += v.report.Bytes
+		in.report.Records += v.records
+		in.report.Last = max(in.report.Last, v.lastLive)
+		if v.hs != nil {
+			in.report.HardState = *v.hs
+		}
+		return nil
+	}
+}
+
+func (in *inspection) content(v *visited) error {
 	f, err := in.fs.Open(in.fs.PathJoin(in.dir, segmentName(v.seq)))
-	if isNotExist(err) {
+	if v.missing = isNotExist(err); v.missing {
 		return in.damage(v, 0, v.first, KindSegmentMissing)
 	}
 	if err != nil {
@@ -260,13 +329,7 @@ func (in *inspection) segment(v *visited) error {
 			return err
 		}
 	}
-	sc := newScanner(f, in.report.Partition, v.seq, v.end, v.first, 0)
-	if err := in.frames(sc, v); err != nil {
-		return err
-	}
-	in.report.Segments = append(in.report.Segments, v.report)
-	in.report.Bytes += v.report.Bytes
-	return nil
+	return in.frames(newScanner(f, in.report.Partition, v.seq, v.end, v.first, 0), v)
 }
 
 // header checks the header of a segment, which must be there once anything in it was synced.
@@ -278,8 +341,8 @@ func (in *inspection) header(f vfs.File, v *visited) error {
 			return err
 		}
 		if h.seq == v.seq && h.partition == in.report.Partition && ok {
-			if in.m != nil && h.generation > in.m.generation {
-				return in.damage(v, 0, v.first, KindManifestStale)
+			if in.stale(h) {
+				return in.noteDamage(v.seq, 0, v.first, KindManifestStale)
 			}
 			return nil
 		}
@@ -297,7 +360,7 @@ func (in *inspection) header(f vfs.File, v *visited) error {
 // frames visits the frames of a segment.
 func (in *inspection) frames(sc *scanner, v *visited) error {
 	var fr frame
-	whole, again, chase := true, int64(0), 0
+	whole, again, chase, unfinished := true, int64(0), 0, 0
 	for (!v.sealed || sc.off < v.end) && chase <= inspectChase {
 		kind, err := sc.scan(&fr)
 		if err != nil {
@@ -320,8 +383,15 @@ func (in *inspection) frames(sc *scanner, v *visited) error {
 			if proof, err := sc.proof(at); err != nil {
 				return err
 			} else if proof == 0 {
-				in.torn(v, at, decree, kind)
-				return nil
+				// Bytes that were never a frame header are the end. A part of a batch may be on its way.
+				if kind == KindFrame || kind == KindLink {
+					return nil
+				}
+				if unfinished++; unfinished < inspectTries {
+					sc.forget()
+					continue
+				}
+				return in.torn(v, at, decree)
 			}
 			// The proof may be younger than the bytes judged by it: a live log wrote both meanwhile. What was synced
 			// before the proof was written can be read after it.
@@ -345,18 +415,30 @@ func (in *inspection) frames(sc *scanner, v *visited) error {
 	return nil
 }
 
-// torn notes the end of the log; bytes that were never a frame header are not worth a word.
-func (in *inspection) torn(v *visited, off int64, decree uint64, kind Kind) {
-	if kind != KindFrame && kind != KindLink {
-		in.report.Torn = &Torn{Segment: v.seq, Offset: off, Decree: decree}
+// torn notes that the log ends in the middle of a batch.
+func (in *inspection) torn(v *visited, off int64, decree uint64) error {
+	if err := in.changed(v); err != nil {
+		return err
 	}
+	in.report.Torn = &Torn{Segment: v.seq, Offset: off, Decree: decree}
+	return nil
+}
+
+// show visits what was not shown yet.
+func (in *inspection) show(it Item) error {
+	if it.Segment < in.at.segment || it.Segment == in.at.segment && it.Offset <= in.at.offset {
+		return nil
+	}
+	in.at = place{it.Segment, it.Offset}
+	return in.visit(it)
 }
 
 // frame visits the live records of a frame.
 func (in *inspection) frame(v *visited, fr *frame) error {
 	if fr.flags&flagHardState != 0 {
-		in.report.HardState = fr.hs
-		if err := in.visit(Item{Segment: v.seq, Offset: fr.off, HardState: &fr.hs}); err != nil {
+		hs := fr.hs
+		v.hs = &hs
+		if err := in.show(Item{Segment: v.seq, Offset: fr.off, HardState: &hs}); err != nil {
 			return err
 		}
 	}
@@ -367,12 +449,9 @@ func (in *inspection) frame(v *visited, fr *frame) error {
 		if e.Index <= v.last {
 			v.report.Last = e.Index
 			if e.Index >= in.report.First {
-				in.report.Last = max(in.report.Last, e.Index)
-				in.report.Records++
-			}
-			if e.Index > in.done {
-				in.done = e.Index
-				if err := in.visit(Item{Segment: v.seq, Offset: off, Entry: &e}); err != nil {
+				v.lastLive = e.Index
+				v.records++
+				if err := in.show(Item{Segment: v.seq, Offset: off, Entry: &e}); err != nil {
 					return err
 				}
 			}
@@ -427,54 +506,4 @@ func (in *inspection) withoutManifest(damage *ErrCorrupt) error {
 		}
 	}
 	return nil
-}
-
-// resume moves the scanner to the next frame header of this segment behind a damaged place.
-func (s *scanner) resume(from int64) (more bool, err error) {
-	off, h, err := s.search(from, func(*frameHeader) bool { return true })
-	if err != nil || off == 0 {
-		return false, err
-	}
-	s.off, s.link, s.term = off, h.link, 0
-	if h.count > 0 {
-		s.next = h.first
-	}
-	return true, nil
-}
-
-// proof looks behind a damaged place at from for a frame that says everything before it was synced. It returns
-// the offset of the first such frame, 0 when there is none.
-func (s *scanner) proof(from int64) (int64, error) {
-	off, _, err := s.search(from, func(h *frameHeader) bool { return h.flags&flagSynced != 0 })
-	return off, err
-}
-
-// search finds the first frame header behind from that accept wants; offset 0 when there is none.
-func (s *scanner) search(from int64, accept func(*frameHeader) bool) (int64, frameHeader, error) {
-	var magic [4]byte
-	binary.LittleEndian.PutUint32(magic[:], frameMagic)
-	const overlap = frameHeaderLen + hardStateLen
-	var h frameHeader
-	for off := from + 1; off < s.end; {
-		n := int(min(scanBuffer, s.end-off))
-		b, err := s.window(off, n)
-		if err != nil || len(b) < frameHeaderLen {
-			return 0, h, err
-		}
-		for at := 4; at < len(b); at++ {
-			i := bytes.Index(b[at:], magic[:])
-			if i < 0 {
-				break
-			}
-			at += i
-			if place := off + int64(at-4); parseFrameHeader(b[at-4:], s.key, place, &h) && accept(&h) {
-				return place, h, nil
-			}
-		}
-		if len(b) < n || int64(n) == s.end-off {
-			return 0, h, nil
-		}
-		off += int64(len(b) - overlap)
-	}
-	return 0, h, nil
 }

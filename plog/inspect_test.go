@@ -137,3 +137,85 @@ func TestInspectReplaced(t *testing.T) {
 		}
 	}
 }
+
+// TestInspectMovingLog changes the log at every read of an inspection: segments are sealed, released and recycled before its eyes. It ends,
+// finds no damage in what is whole, shows each decree once and in order, and says what went away.
+func TestInspectMovingLog(t *testing.T) {
+	for _, release := range []bool{false, true} {
+		mem := vfs.NewMem()
+		l := open(t, mem, Options{Syncer: startSyncer(t)})
+		next := uint64(1)
+		add := func(n int) {
+			for range n {
+				mustAppend(t, l, batch(next, 1, 1, 900), nil)
+				next++
+			}
+		}
+		add(100)
+		reads := 0
+		fs := watchedFS{mem, func(name string, _ []byte, _ int64) {
+			if reads++; name == manifestName {
+				return
+			}
+			add(5)
+			if release {
+				if err := l.Release(min(l.FirstIndex()+11, next-20)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}}
+		last := uint64(0)
+		rep, err := inspect(fs, "/plog", func(it Item) error {
+			if it.Damage != nil {
+				t.Errorf("release %v: %v", release, it.Damage)
+			}
+			if it.Entry != nil {
+				if it.Entry.Index <= last || string(it.Entry.Data) != string(data(it.Entry.Index, 1, 900)) {
+					t.Errorf("release %v: decree %d after %d", release, it.Entry.Index, last)
+				}
+				last = it.Entry.Index
+			}
+			return nil
+		})
+		if err != nil || len(rep.Damage) != 0 || last != rep.Last || rep.Torn != nil {
+			t.Fatalf("release %v: %v, %+v, last shown is %d", release, err, rep, last)
+		}
+		if release != (len(rep.Gone) > 0) || !release && rep.Last < 100 || reads > 1000 {
+			t.Errorf("release %v: %+v after %d reads", release, rep, reads)
+		}
+		closeLog(t, l)
+	}
+}
+
+// TestInspectDamageInMovingLog: what is damaged in a segment that stays is found, though the log changes at every read.
+func TestInspectDamageInMovingLog(t *testing.T) {
+	mem := vfs.NewMem()
+	l := open(t, mem, Options{Syncer: startSyncer(t), CacheBytes: 1 << 20})
+	next := uint64(1)
+	add := func(n int) {
+		for range n {
+			mustAppend(t, l, batch(next, 1, 1, 900), nil)
+			next++
+		}
+	}
+	add(40)
+	sick := segmentName(l.segs[3].seq)
+	f, err := mem.OpenReadWrite("/plog/"+sick, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{0xff}, 1000); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	fs := watchedFS{mem, func(name string, _ []byte, _ int64) {
+		if name != manifestName {
+			add(5)
+		}
+	}}
+	rep, err := inspect(fs, "/plog", func(Item) error { return nil })
+	if err != nil || len(rep.Damage) != 1 || rep.Damage[0].Segment != l.segs[3].seq || rep.Damage[0].Kind != KindRecord || len(rep.Gone) != 0 {
+		t.Errorf("%v, %+v", err, rep)
+	}
+	closeLog(t, l)
+}

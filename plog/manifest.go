@@ -89,7 +89,7 @@ func decodeManifest(b []byte) (*manifest, error) {
 		return nil, bad(0)
 	}
 	if v := le.Uint32(b[8:]); v != formatVersion {
-		return nil, fmt.Errorf("%w %d in %s", ErrVersion, v, manifestName)
+		return nil, fmt.Errorf("%w %d in %s, this is version %d", ErrVersion, v, manifestName, formatVersion)
 	}
 	n := le.Uint64(b[112:])
 	if n > maxSegments || len(body) != manifestFixed+int(n)*manifestSegment {

@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"sort"
@@ -124,7 +125,11 @@ func readSegmentHeader(f vfs.File) (h segmentHeader, ok bool, err error) {
 	if err != nil && err != io.EOF {
 		return h, false, fmt.Errorf("read segment header: %w", err)
 	}
-	h, ok = parseSegmentHeader(b[:n])
+	if h, ok = parseSegmentHeader(b[:n]); !ok {
+		if v := otherVersion(b[:n]); v != 0 {
+			return h, false, fmt.Errorf("%w %d in segment %d, this is version %d", ErrVersion, v, binary.LittleEndian.Uint64(b[20:]), formatVersion)
+		}
+	}
 	return h, ok, nil
 }
 

@@ -81,7 +81,10 @@ func showReport(c *cli.Context, r plog.Report) error {
 	if !c.Bool("json") {
 		fmt.Fprintf(c.App.Writer, "partition %d: decrees %d to %d, %d records, %s, term %d\n", r.Partition, r.First, r.Last, r.Records, size(r.Bytes), r.HardState.Term)
 		if r.Torn != nil {
-			fmt.Fprintf(c.App.Writer, "torn tail in segment %d at offset %d: never synced, cut when the log is opened\n", r.Torn.Segment, r.Torn.Offset)
+			fmt.Fprintf(c.App.Writer, "torn tail in segment %d at offset %d: being written by a running node, never synced by a stopped one and cut when the log is opened\n", r.Torn.Segment, r.Torn.Offset)
+		}
+		if n := len(r.Gone); n > 0 {
+			fmt.Fprintf(c.App.Writer, "%d segments, with decrees from %d on, were given up by the running node before they were read\n", n, r.Gone[0].First)
 		}
 	}
 	return show(c, r, "SEGMENT FILE SEALED FIRST LAST BYTES FRAMES", func(r plog.Report) [][]string {
