@@ -21,16 +21,19 @@ type Backend interface {
 	Open(ctx context.Context, path string) (io.ReadCloser, error)
 	// Begin begins a checkpoint in folder, of which nobody sees anything before Publish.
 	Begin(ctx context.Context, folder string) (Draft, error)
-	// Remove makes a checkpoint invisible, durably, and then removes its files. It
-	// makes each call to the disk or the net through each.
-	Remove(ctx context.Context, folder string, each func(call func() error) error) error
+	// Remove makes a checkpoint invisible, durably, and then removes its files.
+	Remove(ctx context.Context, folder string, each Each) error
 	// Clean removes what interrupted drafts and removals left in a partition's folder.
-	Clean(ctx context.Context, home string, each func(call func() error) error) error
+	Clean(ctx context.Context, home string, each Each) error
 	// Put makes a file appear, durably and whole or not at all.
 	Put(ctx context.Context, path string, data []byte) error
 	// Delete removes a file, durably. One that does not exist is no error.
 	Delete(ctx context.Context, path string) error
 }
+
+// Each makes one call to the disk or the net. bytes is what the call frees on a
+// disk that others use, 0 when that is nothing.
+type Each func(bytes int64, call func() error) error
 
 // Draft is a checkpoint being written. Its methods are called one at a time.
 type Draft interface {

@@ -73,5 +73,6 @@
 //     with their versions, expiry, user meta and value bytes.
 //   - The last good checkpoint is never removed, nor one whose child remains or
 //     that a checkpoint of the whole node names.
+//   - Files are removed one by one, at the rate of Store.PaceRemovals.
 //   - A copy makes every call to its backend without its slot.
 package checkpoint

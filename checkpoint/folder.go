@@ -129,11 +129,11 @@ func (f *folder) Delete(_ context.Context, path string) error {
 }
 
 // Remove implements Backend.
-func (f *folder) Remove(_ context.Context, dir string, each func(func() error) error) error {
+func (f *folder) Remove(_ context.Context, dir string, each Each) error {
 	path := f.Path(dir)
 	home := f.fs.PathDir(path)
 	gone := f.fs.PathJoin(home, tempPrefix+"removed-"+f.fs.PathBase(path))
-	err := each(func() error {
+	err := each(0, func() error {
 		if err := f.fs.Rename(path, gone); err != nil {
 			return err
 		}
@@ -146,9 +146,9 @@ func (f *folder) Remove(_ context.Context, dir string, each func(func() error) e
 }
 
 // Clean implements Backend.
-func (f *folder) Clean(ctx context.Context, home string, each func(func() error) error) error {
+func (f *folder) Clean(ctx context.Context, home string, each Each) error {
 	var names []string
-	if err := each(func() (err error) {
+	if err := each(0, func() (err error) {
 		names, err = f.List(ctx, home)
 		return err
 	}); err != nil {
@@ -166,24 +166,31 @@ func (f *folder) Clean(ctx context.Context, home string, each func(func() error)
 }
 
 // removeFiles removes a file, or a folder of files one by one.
-func (f *folder) removeFiles(path string, each func(func() error) error) error {
-	var names []string
-	err := each(func() error {
+func (f *folder) removeFiles(path string, each Each) error {
+	sizes := make(map[string]int64)
+	err := each(0, func() error {
 		st, err := f.fs.Stat(path)
-		if err == nil && st.IsDir() {
-			names, err = f.fs.List(path)
+		if err != nil || !st.IsDir() {
+			return err
+		}
+		names, err := f.fs.List(path)
+		for _, name := range names {
+			st, serr := f.fs.Stat(f.fs.PathJoin(path, name))
+			if sizes[name] = 0; serr == nil {
+				sizes[name] = st.Size()
+			}
 		}
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look at %s: %w", path, err)
 	}
-	for _, name := range names {
-		if err := each(func() error { return f.fs.RemoveAll(f.fs.PathJoin(path, name)) }); err != nil {
+	for name, size := range sizes {
+		if err := each(size, func() error { return f.fs.RemoveAll(f.fs.PathJoin(path, name)) }); err != nil {
 			return fmt.Errorf("remove file of %s: %w", path, err)
 		}
 	}
-	if err := each(func() error { return f.fs.RemoveAll(path) }); err != nil {
+	if err := each(0, func() error { return f.fs.RemoveAll(path) }); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
 	return nil

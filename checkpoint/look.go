@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"replicanode/threadpool"
 )
 
 const (
@@ -57,8 +59,8 @@ func (s *Service) lookAtAll(ctx context.Context) error {
 	return nil
 }
 
-// look removes what an interrupted run of a partition left, and learns which its
-// newest checkpoint is. Once is enough.
+// look learns which the newest checkpoint of a partition is, and whose they are.
+// Once is enough.
 func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error {
 	s.mu.Lock()
 	looked := p.looked
@@ -67,9 +69,6 @@ func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error 
 		return nil
 	}
 	id := p.src.ID()
-	if err := s.o.Store.Clean(ctx, turn, id); err != nil {
-		return fmt.Errorf("clean the checkpoints of partition %d: %w", id, err)
-	}
 	var last *Manifest
 	err := newSlicer(ctx, turn, time.Millisecond).await(func() (err error) {
 		last, err = s.o.Store.Latest(ctx, id)
@@ -90,6 +89,20 @@ func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error 
 		p.state.Last = summary(last)
 	}
 	return nil
+}
+
+// tidy begins to remove what an interrupted run of a partition left. The next run
+// would do it, too, but that may be far away.
+func (s *Service) tidy(p *partitionState) {
+	_, err := s.submit(p, func(ctx context.Context, turn *threadpool.Turn) error {
+		if err := s.look(ctx, turn, p); err != nil {
+			return err
+		}
+		return s.o.Store.Clean(ctx, turn, p.src.ID())
+	})
+	if err != nil {
+		s.o.Logger.Warn("what an interrupted checkpoint left is not removed now", "partition", p.src.ID(), "error", err)
+	}
 }
 
 // lookAtNodes is look for the checkpoints of the whole node.

@@ -103,7 +103,7 @@ func (*silent) List(ctx context.Context, _ string) ([]string, error) {
 	return nil, ctx.Err()
 }
 
-func (*silent) Clean(ctx context.Context, _ string, _ func(func() error) error) error {
+func (*silent) Clean(ctx context.Context, _ string, _ Each) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -256,7 +256,7 @@ func (s *Store) Node(ctx context.Context, name string) (*NodeManifest, error) {
 
 // CleanNodes removes what an interrupted PutNode left.
 func (s *Store) CleanNodes(ctx context.Context) error {
-	return s.b.Clean(ctx, nodesDir, func(call func() error) error { return call() })
+	return s.b.Clean(ctx, nodesDir, s.each(ctx, nil))
 }
 
 // ObsoleteNodes returns those of infos (as Nodes returns them) that r lets go,
@@ -274,7 +274,7 @@ func (r Retention) ObsoleteNodes(infos []NodeInfo, now time.Time) []NodeInfo {
 		if usable++; usable == 1 {
 			newestUsable = i
 		}
-		stay[i] = usable <= max(1, r.KeepLast) || now.Sub(infos[i].Manifest.Created) < r.KeepFor
+		stay[i] = usable <= max(1, r.KeepLast) || r.young(infos[i].Manifest.Created, now)
 	}
 	var obsolete []NodeInfo
 	for i := range max(0, newestUsable) {

@@ -54,7 +54,7 @@ func (r Retention) Obsolete(infos []Info, needed map[uint64]bool, now time.Time)
 			newestUsable = i
 		}
 		usable++
-		if usable <= max(1, r.KeepLast) || needed[infos[i].Decree] || now.Sub(infos[i].Manifest.Created) < r.KeepFor {
+		if usable <= max(1, r.KeepLast) || needed[infos[i].Decree] || r.young(infos[i].Manifest.Created, now) {
 			for _, decree := range chain {
 				stay[decree] = true
 			}
@@ -68,6 +68,12 @@ func (r Retention) Obsolete(infos []Info, needed map[uint64]bool, now time.Time)
 		}
 	}
 	return obsolete
+}
+
+// young tells whether KeepFor alone keeps what was made then. One made in the
+// future, by a clock that was ahead, is young as well.
+func (r Retention) young(created, now time.Time) bool {
+	return r.KeepFor > 0 && now.Sub(created) < r.KeepFor
 }
 
 // ancestry returns the decrees of a checkpoint's chain, itself included; nil if it is broken.
@@ -168,6 +174,12 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 	}); err != nil {
 		return nil, err
 	}
+	var backlog int64
+	for _, info := range obsolete {
+		backlog += info.bytes()
+	}
+	s.removals.expect(backlog)
+	defer func() { s.removals.expect(-backlog) }()
 	var removed []uint64
 	// Children go before their parents, so that an interruption leaves no broken chain.
 	for i := len(obsolete) - 1; i >= 0; i-- {
@@ -175,6 +187,8 @@ func (s *Store) Prune(ctx context.Context, turn Turn, partition uint32, r Retent
 			return removed, err
 		}
 		removed = append(removed, obsolete[i].Decree)
+		s.removals.expect(-obsolete[i].bytes())
+		backlog -= obsolete[i].bytes()
 	}
 	return removed, nil
 }
@@ -237,5 +251,5 @@ func (s *Store) Remove(ctx context.Context, turn Turn, partition uint32, decree 
 
 // remove takes the name away first, durably, and then the files one by one.
 func (s *Store) remove(ctx context.Context, turn Turn, info Info) error {
-	return s.b.Remove(ctx, place(info.Partition, info.Decree), newSlicer(ctx, turn, time.Millisecond).await)
+	return s.b.Remove(ctx, place(info.Partition, info.Decree), s.each(ctx, turn))
 }

@@ -144,8 +144,8 @@ func NewService(o ServiceOptions) (*Service, error) {
 // Store is where the checkpoints are.
 func (s *Service) Store() *Store { return s.o.Store }
 
-// Start removes what an interrupted run left, looks at what the store holds, and
-// begins the periodic runs. A store that does not answer within seconds is
+// Start looks at what the store holds, and begins the periodic runs and the
+// removal of what an interrupted run left. A store that does not answer within seconds is
 // looked at later; one with another cluster's checkpoints is ErrOtherCluster.
 func (s *Service) Start(ctx context.Context) error {
 	if err := s.lookAtAll(ctx); err != nil {
@@ -167,6 +167,7 @@ func (s *Service) Start(ctx context.Context) error {
 		p.every = every
 		s.every = append(s.every, every)
 		s.mu.Unlock()
+		s.tidy(p)
 	}
 	return nil
 }
@@ -263,16 +264,7 @@ func (s *Service) Trigger(partition uint32) {
 // task is one run for p: copy, then prune; with made, tell it instead of pruning.
 func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threadpool.Func {
 	return func(ctx context.Context, slot *threadpool.Turn) error {
-		if err := s.limit.enter(slot); err != nil {
-			return err
-		}
-		defer s.limit.leave()
-		turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, began: time.Now()}
-		o := s.o.Create
-		o.Incremental = o.Incremental && !full
-		o.Progress = s.begin(p)
-		m, err := s.create(ctx, turn, p, o)
-		s.end(p, m, err)
+		m, err := s.copy(ctx, slot, p, full)
 		if errors.Is(err, ErrNothingApplied) {
 			return nil // nothing to copy is no failure, and made hears of no copy
 		}
@@ -286,8 +278,23 @@ func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threa
 		if made != nil {
 			return nil
 		}
-		return s.prune(ctx, turn, p)
+		return s.prune(ctx, slot, p)
 	}
+}
+
+// copy makes a checkpoint of p when the limit allows it.
+func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionState, full bool) (*Manifest, error) {
+	if err := s.limit.enter(slot); err != nil {
+		return nil, err
+	}
+	defer s.limit.leave()
+	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, began: time.Now()}
+	o := s.o.Create
+	o.Incremental = o.Incremental && !full
+	o.Progress = s.begin(p)
+	m, err := s.create(ctx, turn, p, o)
+	s.end(p, m, err)
+	return m, err
 }
 
 func (s *Service) create(ctx context.Context, turn Turn, p *partitionState, o CreateOptions) (*Manifest, error) {

@@ -9,7 +9,6 @@ import (
 	"path"
 	"sort"
 	"strconv"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -30,7 +29,8 @@ const tempPrefix = "tmp-"
 // different partitions; for one partition, at most one of Create, Remove, Prune
 // and Clean may run at a time (Service sees to it).
 type Store struct {
-	b Backend
+	b        Backend
+	removals removals
 }
 
 // NewStore returns the store in folder root, which need not exist yet. A nil
@@ -40,7 +40,7 @@ func NewStore(fs vfs.FS, root string) *Store {
 }
 
 // NewStoreAt returns the store that b keeps.
-func NewStoreAt(b Backend) *Store { return &Store{b} }
+func NewStoreAt(b Backend) *Store { return &Store{b: b} }
 
 // Root says where the store is, without secrets.
 func (s *Store) Root() string { return s.b.Path("") }
@@ -62,6 +62,14 @@ type Info struct {
 func (i *Info) damaged() bool {
 	var corrupt *CorruptError
 	return errors.As(i.Err, &corrupt) || errors.Is(i.Err, fs.ErrNotExist)
+}
+
+// bytes is what the checkpoint's chunks take; 0 for a damaged one.
+func (i *Info) bytes() int64 {
+	if i.Manifest == nil {
+		return 0
+	}
+	return i.Manifest.Bytes
 }
 
 // home is the path of a partition's folder.
@@ -247,7 +255,7 @@ func (s *Store) parentChain(ctx context.Context, partition uint32, parent *Manif
 // Clean removes what an interrupted Create or Remove of the partition left.
 // turn may be nil.
 func (s *Store) Clean(ctx context.Context, turn Turn, partition uint32) error {
-	return s.b.Clean(ctx, home(partition), newSlicer(ctx, turn, time.Millisecond).await)
+	return s.b.Clean(ctx, home(partition), s.each(ctx, turn))
 }
 
 // syncDir makes the names in dir durable.

@@ -12,6 +12,7 @@ import (
 
 	"replicanode/checkpoint"
 	"replicanode/checkpoint/s3store"
+	"replicanode/gc"
 	"replicanode/server/admin"
 )
 
@@ -284,6 +285,20 @@ func (n *Node) serving() bool {
 // is dead for every later log entry and reader, so any age would do; a day keeps a chain from outliving what it was meant to save.
 const parentMaxAge = 24 * time.Hour
 
+// removalRate is how fast old checkpoints are removed, as any other garbage; nil while nobody else uses the disk.
+func (n *Node) removalRate() func(backlog int64) float64 {
+	disk := n.maintenance.disk
+	if disk == nil {
+		return nil
+	}
+	pacer := gc.PacerOptions{Baseline: float64(n.opts.GCRate)}
+	pacer.EnsureDefaults()
+	return func(backlog int64) float64 {
+		_, shortage := disk.Space()
+		return pacer.Rate(backlog, shortage)
+	}
+}
+
 // startCheckpoints starts the checkpoint service over the partitions that opened. healthy and busy say how clients and disks are;
 // nil: there are no clients to care for.
 func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) error {
@@ -293,6 +308,7 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 		return err
 	}
 	n.onClose("checkpoint store", closeStore)
+	store.PaceRemovals(n.removalRate())
 	pace := checkpoint.PaceOptions{Busy: busy, Share: n.opts.CheckpointShare}
 	if pace.Share < 0 {
 		pace = checkpoint.PaceOptions{}

@@ -233,10 +233,10 @@ func (n *Node) openPartitions() []*replica.Partition {
 }
 
 func (n *Node) startMaintenance(ctx context.Context) error {
-	if err := n.startCheckpoints(ctx, n.healthy, n.serving); err != nil {
+	if err := n.startGC(ctx); err != nil {
 		return err
 	}
-	return n.startGC(ctx)
+	return n.startCheckpoints(ctx, n.healthy, n.serving)
 }
 
 // acceptClients lets clients connect. They are told to wait until serveClients.

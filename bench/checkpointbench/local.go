@@ -69,8 +69,8 @@ func (b *slowBackend) Put(ctx context.Context, path string, data []byte) error {
 	return b.Backend.Put(ctx, path, data)
 }
 
-func (b *slowBackend) Clean(ctx context.Context, home string, each func(func() error) error) error {
-	if err := each(func() error { time.Sleep(b.latency); return nil }); err != nil {
+func (b *slowBackend) Clean(ctx context.Context, home string, each checkpoint.Each) error {
+	if err := each(0, func() error { time.Sleep(b.latency); return nil }); err != nil {
 		return err
 	}
 	return b.Backend.Clean(ctx, home, each)

@@ -191,16 +191,16 @@ func (b *Backend) Delete(ctx context.Context, p string) error {
 }
 
 // Remove implements checkpoint.Backend: the manifest goes first.
-func (b *Backend) Remove(ctx context.Context, folder string, each func(func() error) error) error {
-	if err := each(func() error { return b.Delete(ctx, path.Join(folder, marker)) }); err != nil {
+func (b *Backend) Remove(ctx context.Context, folder string, each checkpoint.Each) error {
+	if err := each(0, func() error { return b.Delete(ctx, path.Join(folder, marker)) }); err != nil {
 		return err
 	}
 	return b.removeAll(ctx, folder, each)
 }
 
-func (b *Backend) removeAll(ctx context.Context, folder string, each func(func() error) error) error {
+func (b *Backend) removeAll(ctx context.Context, folder string, each checkpoint.Each) error {
 	var objects []object
-	err := each(func() (err error) {
+	err := each(0, func() (err error) {
 		objects, err = b.list(ctx, folder, true)
 		return err
 	})
@@ -208,7 +208,7 @@ func (b *Backend) removeAll(ctx context.Context, folder string, each func(func()
 		return err
 	}
 	for _, o := range objects {
-		if err := each(func() error { return b.Delete(ctx, path.Join(folder, o.name)) }); err != nil {
+		if err := each(0, func() error { return b.Delete(ctx, path.Join(folder, o.name)) }); err != nil {
 			return err
 		}
 	}
@@ -216,12 +216,12 @@ func (b *Backend) removeAll(ctx context.Context, folder string, each func(func()
 }
 
 // Clean implements checkpoint.Backend.
-func (b *Backend) Clean(ctx context.Context, home string, each func(func() error) error) error {
-	if err := each(func() error { return b.abortUploads(ctx, home) }); err != nil {
+func (b *Backend) Clean(ctx context.Context, home string, each checkpoint.Each) error {
+	if err := each(0, func() error { return b.abortUploads(ctx, home) }); err != nil {
 		return err
 	}
 	var objects []object
-	if err := each(func() (err error) {
+	if err := each(0, func() (err error) {
 		objects, err = b.list(ctx, home, true)
 		return err
 	}); err != nil {
@@ -236,7 +236,7 @@ func (b *Backend) Clean(ctx context.Context, home string, each func(func() error
 	for _, o := range objects {
 		// What lies directly in the folder was put whole.
 		if dir, _ := path.Split(o.name); dir != "" && !whole[dir] {
-			if err := each(func() error { return b.Delete(ctx, path.Join(home, o.name)) }); err != nil {
+			if err := each(0, func() error { return b.Delete(ctx, path.Join(home, o.name)) }); err != nil {
 				return fmt.Errorf("remove leftover: %w", err)
 			}
 		}
