@@ -111,15 +111,18 @@ const logBallastBytes = 64 << 10
 
 // openReplicas opens every partition on the long pool, replays its log, and waits for its leader.
 func (n *Node) openReplicas(ctx context.Context) error {
-	n.syncer = plog.NewSyncer(plog.SyncerOptions{Workers: n.opts.Storage.SyncWorkers})
+	metrics := plog.NewMetrics(n.registry)
+	var err error
+	if n.syncer, err = n.newSyncer(n.opts.DataDir, n.logFS, metrics); err != nil {
+		return err
+	}
 	if err := n.startService(ctx, "log syncer", n.syncer); err != nil {
 		return err
 	}
 	id := n.folder.Identity
 	n.phases.progress(0, int(id.Partitions))
-	var err error
 	o := n.opts.replicaOptions(id, n.syncer)
-	o.Log.Metrics, o.Log.BallastBytes = plog.NewMetrics(n.registry), logBallastBytes
+	o.Log.Metrics, o.Log.BallastBytes = metrics, logBallastBytes
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
 	o.MustExist = n.folder.mustExist()

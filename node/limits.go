@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"replicanode/plog"
 )
 
 // ClientLimits bound what Redis clients may ask for and hold.
@@ -62,6 +64,9 @@ type StorageLimits struct {
 	IndexCacheBytes int64
 	// SyncWorkers bounds the private logs that are synced at the same time. More of them start sooner; fewer gather more into each sync. Default 4.
 	SyncWorkers int
+	// LogJournalBytes is the size of the journal that makes what is appended to several private logs of a data folder durable with one sync; negative:
+	// each log syncs itself. Default 32 MiB.
+	LogJournalBytes int64
 }
 
 func (o *Options) ensureLimits() {
@@ -94,6 +99,7 @@ func (o *Options) ensureLimits() {
 	setDefault(&s.LogCacheBytes, 1<<20)
 	setDefault(&s.IndexCacheBytes, -1)
 	setDefault(&s.SyncWorkers, 4)
+	setDefault(&s.LogJournalBytes, 32<<20)
 }
 
 func (o *Options) validateLimits() error {
@@ -124,7 +130,15 @@ func (o *Options) validateLimits() error {
 		inRange("log-cache-bytes", s.LogCacheBytes, 4<<10, 1<<34),
 		inRange("index-cache-bytes", s.IndexCacheBytes, -1, 1<<40),
 		inRange("sync-workers", int64(s.SyncWorkers), 1, 1024),
+		validJournal(s.LogJournalBytes),
 	)
+}
+
+func validJournal(bytes int64) error {
+	if bytes < 0 {
+		return nil
+	}
+	return inRange("log-journal-bytes", bytes, plog.MinJournalBytes, plog.MaxJournalBytes)
 }
 
 // Limit is one bound of a node: its flag, its value, and the metric that shows how much of it is taken or how often it was hit.
@@ -188,6 +202,7 @@ func (o *Options) Limits() []Limit {
 		{"log-cache-bytes", float64(s.LogCacheBytes), "replicanode_plog_read_bytes_total"},
 		{"index-cache-bytes", float64(s.IndexCacheBytes), "process_resident_memory_bytes"},
 		{"sync-workers", float64(s.SyncWorkers), "replicanode_plog_sync_seconds"},
+		{"log-journal-bytes", float64(s.LogJournalBytes), "replicanode_plog_journal_fallbacks_total"},
 	}
 }
 

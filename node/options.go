@@ -28,6 +28,8 @@ func (e *FlagError) Error() string {
 type Options struct {
 	// DataDir is the data folder. Default "data".
 	DataDir string
+	// AcceptJournalLoss starts in spite of a damaged or missing journal of the private logs, without the acknowledged writes that only it holds.
+	AcceptJournalLoss bool
 	// Partitions is the number of partitions of a new data folder, 1 to 1024; an existing folder keeps its own, and a differing
 	// number is refused. Default 8.
 	Partitions uint32

@@ -21,10 +21,12 @@ func (l *Log) commitLocked() (again bool) {
 		l.mu.Unlock()
 		return false
 	}
-	l.pend, l.idle = l.idle, nil
-	l.inflight = int64(len(g.buf))
+	l.takeLocked()
 	err := l.failed
 	l.mu.Unlock()
+	if l.unmarked && err == nil {
+		err = l.remark()
+	}
 
 	for i := range g.chunks {
 		if err == nil {
@@ -39,8 +41,30 @@ func (l *Log) commitLocked() (again bool) {
 		}
 		l.publish(g, i)
 	}
-	g.reset()
+	return l.finish(g)
+}
 
+// remark has the manifest name the journal, before it holds the first bytes of this log. Without space for that the log goes on syncing itself.
+// ioMu is held.
+func (l *Log) remark() error {
+	l.unmarked = false
+	if err := l.install(l.describe(), keepBallast); err != nil && !errors.Is(err, ErrDiskFull) {
+		return err
+	}
+	return nil
+}
+
+// takeLocked takes the pending group. ioMu and mu are held.
+func (l *Log) takeLocked() *group {
+	g := l.pend
+	l.pend, l.idle = l.idle, nil
+	l.inflight = int64(len(g.buf))
+	return g
+}
+
+// finish ends the commit of g. again is true when more was appended meanwhile. ioMu is held.
+func (l *Log) finish(g *group) (again bool) {
+	g.reset()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.idle, l.inflight = g, 0
@@ -59,6 +83,9 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 		return nil
 	}
 	if l.fixManifest {
+		if err := l.settle(); err != nil {
+			return err
+		}
 		if err := l.install(l.describe(), keepBallast); err != nil {
 			return err
 		}
@@ -72,21 +99,42 @@ func (l *Log) writeChunk(g *group, c *chunk) error {
 			return l.writeFailed(s, 0, err)
 		}
 	}
+	if err := l.put(g, c, s); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := l.syncActive(s); err != nil {
+		return err
+	}
+	l.headerDue, l.eraseDue = false, false
+	l.metrics.synced(time.Since(began))
+	l.metrics.wrote(c)
+	return nil
+}
+
+// put writes the bytes of c to its segment. ioMu is held.
+func (l *Log) put(g *group, c *chunk, s *segment) error {
 	b := g.buf[c.start:c.end]
+	if len(b) == 0 {
+		return nil
+	}
 	if c.off > segmentHeaderLen {
 		markSynced(b, s.key, c.off)
 	}
 	if _, err := s.file.WriteAt(b, c.off); err != nil {
 		return l.writeFailed(s, c.off, err)
 	}
-	began := time.Now()
+	return nil
+}
+
+// syncActive syncs the active segment itself. ioMu is held.
+func (l *Log) syncActive(s *segment) error {
 	if err := s.file.SyncData(); err != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.fail(fmt.Errorf("sync plog segment %d: %w", s.seq, err))
 	}
-	l.headerDue, l.eraseDue = false, false
-	l.metrics.synced(time.Since(began), c)
+	l.unsettled = false
 	return nil
 }
 
@@ -131,6 +179,9 @@ func (l *Log) erase() error {
 
 // rotate makes the segment of c the active one. ioMu is held.
 func (l *Log) rotate(c *chunk) error {
+	if err := l.settle(); err != nil {
+		return err
+	}
 	f, err := l.files.take(c.seq, c.size)
 	if err != nil {
 		return l.fileFailed(err)

@@ -148,6 +148,8 @@ type world struct {
 	fs   vfs.FS
 	l    *Log
 	opts Options
+
+	openLog func(fs vfs.FS) (*Log, error) // nil: at the usual place
 }
 
 func newWorld(t testing.TB, mem *vfs.MemFS, s state, syncer *Syncer, every int, rng *rand.Rand) *world {
@@ -156,8 +158,20 @@ func newWorld(t testing.TB, mem *vfs.MemFS, s state, syncer *Syncer, every int, 
 	return w
 }
 
+func (w *world) tryOpen(fs vfs.FS) (*Log, error) {
+	if w.openLog != nil {
+		return w.openLog(fs)
+	}
+	return tryOpen(fs, w.opts)
+}
+
 func (w *world) open() {
-	w.l = open(w.t, w.fs, w.opts)
+	w.t.Helper()
+	l, err := w.tryOpen(w.fs)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.l = l
 }
 
 func (w *world) append(es []Entry, hs *HardState) {
@@ -229,7 +243,7 @@ func (w *world) do(op byte) {
 // verify opens a clone and returns the state it is in.
 func (w *world) verify(cl crashClone) (state, *Log) {
 	w.t.Helper()
-	l, err := tryOpen(cl.fs, w.opts)
+	l, err := w.tryOpen(cl.fs)
 	if err != nil {
 		w.t.Fatalf("%s: %v", cl.op, err)
 	}

@@ -6,7 +6,8 @@
 // semantics of Raft's Storage; a Reader streams what is durable and committed. A Syncer, one for all logs of a
 // node, writes and syncs.
 //
-//	syncer := plog.NewSyncer(plog.SyncerOptions{})
+//	journal, report, err := plog.OpenJournal(dir, plog.JournalOptions{LogDir: ...}) // optional
+//	syncer := plog.NewSyncer(plog.SyncerOptions{Journal: journal})
 //	syncer.Start(ctx)
 //	log, err := plog.Open(dir, partition, plog.Options{Syncer: syncer})
 //	err = log.Append(entries, &hardState, func(err error) { ... })
@@ -14,7 +15,7 @@
 //
 // # What always holds
 //
-//   - A batch whose done callback got nil is there after any crash, as a whole. A batch that was not acknowledged
+//   - A batch whose done callback got nil is there after any crash, as a whole, once the journal was brought back. A batch that was not acknowledged
 //     is there as a whole or not at all, and only if everything before it is.
 //   - A failed sync is never repeated: the log is dead and says so (Failed). What the page cache holds after it is not
 //     trusted either: Open writes the segment's header and the last group again before it syncs.
@@ -120,10 +121,63 @@
 //	    80     8  its size
 //	    88     8  the offset up to which it was synced at least; at the end of the log after Close
 //	    96    16  cut: a decree, and the term of the one before; 0 for none
-//	   112     8  number of sealed segments
-//	   120    64  each: sequence number, first and last decree, their terms, end, size (8 bytes each),
+//	   112     8  id of the log: random, the same for its whole life
+//	   120     8  id of the journal that may hold what the active segment does not; 0 for none, and after Close
+//	   128     8  number of sealed segments
+//	   136    64  each: sequence number, first and last decree, their terms, end, size (8 bytes each),
 //	              chain value at the end (4), zero (4)
 //	          4   checksum of everything before
+//
+// # Journal
+//
+// With a journal, one fdatasync makes what was appended to many logs durable. In each round a worker of the Syncer writes the pending group of every
+// waiting log to its segment, does not sync it, puts the same bytes into one block, and writes and syncs that. A group takes part if it is at
+// most 64 KiB and goes on in the active segment, whose header is written. A log that waits alone, and every other group, syncs itself,
+// and with it all that stands before.
+//
+// The file JOURNAL is written whole once and has two areas of half its size (a multiple of 4096), used in turn. It is the only file of its folder, but
+// for JOURNAL.tmp, a journal being made, and JOURNAL.damaged, one whose damage was accepted. The first sector of an area is its header:
+//
+//	offset  size  field
+//	     0     4  checksum of bytes 4..511
+//	     4     8  magic "RPLOGJN1"
+//	    12     4  format version, 1
+//	    16     8  id of the journal: random, kept when its size changes
+//	    24     8  generation: each time an area is emptied it gets the highest one so far and one
+//	    32     8  bytes of an area
+//	    40     4  area, 0 or 1
+//	    44   468  zero
+//
+// From its byte 4096 on stand blocks, each at a multiple of 4096:
+//
+//	offset  size  field
+//	     0     4  checksum of the rest, padding excepted
+//	     4     4  magic "PLBK"
+//	     8     4  bytes of the block without padding, at most 1 MiB
+//	    12     4  number of entries
+//	    16     8  number of the block in its generation, from 0
+//	    24    16  generation of the area used before this one, and where its blocks end in the file; 0 for none
+//	    40        entries: id of the log (8), sequence number of the segment (8), offset in it (8), partition (4), bytes (4), and these bytes
+//
+// The checksum starts from the high half of spread(spread(spread(id + 0x9e3779b97f4a7c15) xor generation) xor offset in the file): blocks of earlier
+// generations, and blocks elsewhere, are void. The checksum of the header starts from 0.
+//
+// Redo: before any log is opened, OpenJournal writes the entries of all blocks to their segments, if the partition's manifest has the same log
+// id and names the segment, syncs these, and then starts a new generation of both areas. Acknowledged bytes of a segment never change and numbers of segments are never
+// used again, so the order does not matter and redo can be repeated.
+//
+// What is acknowledged and rests on the journal alone is always in the active segment: it is synced before a manifest
+// seals it or says how far it was synced (rotation, replacing a suffix, Release, Reset, Close). "Synced" in flag 4 and in the manifest is what holds after redo.
+//
+// An area is emptied when it is full: every log with bytes in it has its active segment synced, then the header gets a new generation. While neither
+// area has room, logs sync themselves. An area with bytes of a dead log is not emptied before the next start.
+//
+// The first block that is not valid ends an area. It is torn, never acknowledged, unless it is proven: a valid block of the generation stands behind it, or the other
+// area tells of it. Then, and when a header is not whole, the journal is damaged (KindJournal) and nothing is opened. As in a log, the very last block has no proof
+// behind it. A log whose manifest names a journal that was not brought back is not opened either (KindJournalMissing).
+//
+// A failed write or sync of the journal kills the logs of that round, as their own failed sync would; the others sync themselves from then on. A journal without
+// space is given up, too, but its logs sync their segments and live.
 //
 // # Crash cases
 //
@@ -141,7 +195,9 @@
 //
 // # Locks
 //
+// A round holds the ioMu of all its logs, which it takes with TryLock only.
+//
 // Log.ioMu is held by whoever changes files (a group commit, Release, Reset, Close), Log.mu for the state in memory and never
-// during a read, write or sync. Order: ioMu, mu, then the leaf locks of files and Syncer. done callbacks run
+// during a read, write or sync. Order: ioMu, mu, then the leaf locks of files, Syncer and Journal. done callbacks run
 // under ioMu, on a worker of the Syncer or in whoever commits in place: AppendSync, Reset, Close.
 package plog

@@ -50,11 +50,13 @@ const (
 	KindLink             Kind = "link"              // a frame does not follow the frame before it
 	KindRecord           Kind = "record"            // a record does not match its checksum or place
 	KindOrder            Kind = "order"             // decrees are not contiguous
+	KindJournal          Kind = "journal"           // a header or a block of the journal is not what was written
+	KindJournalMissing   Kind = "journal_missing"   // the journal that may hold the log's last batches was not brought back
 )
 
 // kinds are all kinds of damage.
 var kinds = [...]Kind{KindManifest, KindManifestMissing, KindManifestStale, KindPartition, KindSegmentMissing, KindSegmentHeader,
-	KindSegmentTruncated, KindFrame, KindLink, KindRecord, KindOrder}
+	KindSegmentTruncated, KindFrame, KindLink, KindRecord, KindOrder, KindJournal, KindJournalMissing}
 
 // ErrCorrupt names a damaged place: bytes which were synced once and are no longer what was written.
 // Use errors.As with a *ErrCorrupt.
@@ -64,10 +66,14 @@ type ErrCorrupt struct {
 	Offset    int64  // byte offset in that file
 	Decree    uint64 // first decree that is lost there, 0 when unknown
 	Kind      Kind
+	File      string `json:",omitempty"` // path of the damaged file, for a journal only
 }
 
 // Error implements error.
 func (e *ErrCorrupt) Error() string {
+	if e.Kind == KindJournal {
+		return fmt.Sprintf("plog: corrupt %s: %s, offset %d", e.Kind, e.File, e.Offset)
+	}
 	return fmt.Sprintf("plog: corrupt %s: partition %d, segment %d, offset %d, decree %d",
 		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)
 }

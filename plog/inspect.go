@@ -21,6 +21,7 @@ type Report struct {
 	Segments   []SegmentReport `json:"segments"`
 	Records    uint64          `json:"records"` // readable, live
 	Bytes      int64           `json:"bytes"`   // checked
+	Journal    int64           `json:"journal"` // bytes of the log in the journal, which were read from there
 	Damage     []*ErrCorrupt   `json:"damage"`  // empty: the log is whole
 	Gone       []SegmentReport `json:"gone,omitempty"`
 	Torn       *Torn           `json:"torn,omitempty"`
@@ -62,7 +63,8 @@ const (
 	inspectChase = 64
 )
 
-// Verify checks every byte of the log in dir, of a live node or a dead one, and changes nothing. Damage is in the
+// Verify checks every byte of the log in dir, of a live node or a dead one, and changes nothing. What the journal holds of the log, looked for in
+// ../../../journal, is read from there. Damage is in the
 // report; the error is for what could not be read at all. On a live log the newest batches may be missing.
 func Verify(dir string) (Report, error) {
 	return inspect(vfs.Default, dir, func(Item) error { return nil })
@@ -102,7 +104,11 @@ var (
 )
 
 func inspect(fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
-	in := &inspection{fs: fsys, dir: dir, visit: visit}
+	over, damaged, err := laidOver(fsys, dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("inspect plog %s: %w", dir, err)
+	}
+	in := &inspection{fs: over, dir: dir, visit: visit}
 	m, err := readManifest(fsys, dir)
 	var damage *ErrCorrupt
 	switch {
@@ -114,6 +120,11 @@ func inspect(fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
 		in.m = m
 		err = in.walk()
 	}
+	if err == nil && damaged != nil {
+		in.report.Damage = append(in.report.Damage, damaged)
+		err = visit(Item{Damage: damaged})
+	}
+	in.report.Journal = over.bytes
 	if err != nil {
 		return in.report, fmt.Errorf("inspect plog %s: %w", dir, err)
 	}

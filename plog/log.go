@@ -38,6 +38,13 @@ type Log struct {
 	header      [segmentHeaderLen]byte
 	orphans     []*segment // cut off, but still named by the manifest
 	ballast     bool
+	id          uint64 // as in the manifest
+	mark        uint64 // the journal named by the manifest on disk
+	unmarked    bool   // a round wanted the log, whose manifest does not name the journal
+	ended       bool   // everything is settled, nothing more is appended
+	staged      *group // written to the active segment, waits for the journal
+	unsettled   bool   // part of the active segment is durable by the journal alone
+	touched     uint64 // the last generation of the journal that holds bytes of this log
 
 	// mu guards what follows.
 	mu             sync.Mutex
@@ -274,12 +281,13 @@ func (l *Log) noteEnd() {
 	l.mu.Lock()
 	dead := l.failed != nil
 	l.mu.Unlock()
-	if dead {
+	if dead || l.settle() != nil {
 		return
 	}
 	if l.eraseDue && (l.erase() != nil || l.eraseDue) {
 		l.log.Warn("refused batches may come back when the log is opened again", "partition", l.partition)
 	}
+	l.ended = true
 	if err := l.install(l.describe(), mayDropBallast); err != nil {
 		l.log.Warn("end of private log not noted", "partition", l.partition, "error", err)
 	}

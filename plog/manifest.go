@@ -15,9 +15,10 @@ const (
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
 	manifestMagic   = 0x314e4d474f4c5052 // "RPLOGMN1"
-	manifestFixed   = 120
+	manifestFixed   = 136
 	manifestSegment = 64
 	manifestTrailer = 4
+	manifestJournal = 120 // offset of the journal's id
 )
 
 // sealedInfo is what the manifest knows of a sealed segment.
@@ -42,6 +43,8 @@ type manifest struct {
 	activeSynced   int64  // the active segment was synced up to here at least
 	cut            uint64 // not 0: once the active segment holds a batch, sealed decrees from here on are dead
 	cutTerm        uint64 // term of decree cut-1
+	id             uint64 // of the log: random, for its whole life
+	journal        uint64 // not 0: the journal that may hold what the active segment does not
 	segments       []sealedInfo
 }
 
@@ -61,7 +64,9 @@ func (m *manifest) encode() []byte {
 	le.PutUint64(b[88:], uint64(m.activeSynced))
 	le.PutUint64(b[96:], m.cut)
 	le.PutUint64(b[104:], m.cutTerm)
-	le.PutUint64(b[112:], uint64(len(m.segments)))
+	le.PutUint64(b[112:], m.id)
+	le.PutUint64(b[120:], m.journal)
+	le.PutUint64(b[128:], uint64(len(m.segments)))
 	for i := range m.segments {
 		s := &m.segments[i]
 		b = le.AppendUint64(b, s.seq)
@@ -91,15 +96,16 @@ func decodeManifest(b []byte) (*manifest, error) {
 	if v := le.Uint32(b[8:]); v != formatVersion {
 		return nil, fmt.Errorf("%w %d in %s, this is version %d", ErrVersion, v, manifestName, formatVersion)
 	}
-	n := le.Uint64(b[112:])
+	n := le.Uint64(b[128:])
 	if n > maxSegments || len(body) != manifestFixed+int(n)*manifestSegment {
-		return nil, bad(112)
+		return nil, bad(128)
 	}
 	m := &manifest{
 		partition: le.Uint32(b[12:]), generation: le.Uint64(b[16:]),
 		base: le.Uint64(b[24:]), baseTerm: le.Uint64(b[32:]), hs: getHardState(b[40:]),
 		activeSeq: le.Uint64(b[64:]), activeFirst: le.Uint64(b[72:]),
 		activeSize: int64(le.Uint64(b[80:])), activeSynced: int64(le.Uint64(b[88:])), cut: le.Uint64(b[96:]), cutTerm: le.Uint64(b[104:]),
+		id: le.Uint64(b[112:]), journal: le.Uint64(b[120:]),
 		segments: make([]sealedInfo, n),
 	}
 	for i := range m.segments {

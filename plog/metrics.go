@@ -22,6 +22,11 @@ type Metrics struct {
 	failures      prometheus.Counter
 	corruptions   *prometheus.CounterVec
 
+	roundLogs          prometheus.Histogram
+	journalBytes       prometheus.Counter
+	journalFallbacks   prometheus.Counter
+	journalCheckpoints prometheus.Counter
+
 	descs [7]*prometheus.Desc
 	mu    sync.Mutex
 	logs  map[*Log]string // partition label
@@ -49,7 +54,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		failures:      counter("failures_total", "Logs that died of a failed write or sync."),
 		corruptions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "replicanode_plog_corruptions_total",
 			Help: "Damaged places found, by kind."}, []string{"kind"}),
-		logs: map[*Log]string{},
+		roundLogs: histogram("journal_round_logs", "Logs made durable by one block of the journal; its count is the number of blocks.",
+			prometheus.ExponentialBuckets(1, 2, 11)),
+		journalBytes:       counter("journal_written_bytes_total", "Bytes written to the journal, padding included."),
+		journalFallbacks:   counter("journal_fallbacks_total", "Logs that synced themselves because the journal had no room or had failed."),
+		journalCheckpoints: counter("journal_checkpoints_total", "Halves of the journal emptied after the segments they cover were synced."),
+		logs:               map[*Log]string{},
 	}
 	for _, kind := range kinds {
 		m.corruptions.WithLabelValues(string(kind)) // a counter that begins with its first count shows no increase
@@ -62,7 +72,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.appendSeconds, m.syncSeconds, m.batchRecords, m.groupBytes, m.written, m.readBytes, m.readRecords,
-			m.releasedSegs, m.diskFulls, m.failures, m.corruptions, gauges{m})
+			m.releasedSegs, m.diskFulls, m.failures, m.corruptions, m.roundLogs, m.journalBytes, m.journalFallbacks, m.journalCheckpoints, gauges{m})
 	}
 	return m
 }
@@ -121,12 +131,38 @@ func (m *logMetrics) close() {
 	delete(m.logs, m.l)
 }
 
-func (m *logMetrics) synced(d time.Duration, c *chunk) {
+func (m *logMetrics) synced(d time.Duration) {
+	if m != nil {
+		m.syncSeconds.Observe(d.Seconds())
+	}
+}
+
+func (m *logMetrics) wrote(c *chunk) {
+	if m != nil {
+		m.written.Add(float64(c.end - c.start))
+	}
+}
+
+// round counts a block of the journal.
+func (m *Metrics) round(d time.Duration, logs, bytes int) {
 	if m == nil {
 		return
 	}
 	m.syncSeconds.Observe(d.Seconds())
-	m.written.Add(float64(c.end - c.start))
+	m.roundLogs.Observe(float64(logs))
+	m.journalBytes.Add(float64(bytes))
+}
+
+func (m *Metrics) journalFallback(logs int) {
+	if m != nil {
+		m.journalFallbacks.Add(float64(logs))
+	}
+}
+
+func (m *Metrics) journalCheckpoint() {
+	if m != nil {
+		m.journalCheckpoints.Inc()
+	}
 }
 
 func (m *logMetrics) committed(d time.Duration, c *chunk) {
@@ -165,6 +201,12 @@ func (m *logMetrics) failure() {
 }
 
 func (m *logMetrics) corruption(kind Kind) {
+	if m != nil {
+		m.Metrics.corruption(kind)
+	}
+}
+
+func (m *Metrics) corruption(kind Kind) {
 	if m != nil {
 		m.corruptions.WithLabelValues(string(kind)).Inc()
 	}

@@ -106,6 +106,7 @@ func (l *Log) create() error {
 	l.segs = []*segment{{seq: 1, key: key, size: f.size, file: f.file, first: 1, end: segmentHeaderLen, link: firstLink(key)}}
 	l.done = position{seq: 1, off: segmentHeaderLen, link: firstLink(key)}
 	l.tail, l.tailCap, l.headerDue = l.done, f.size, true
+	l.id = newID()
 	return l.install(l.describe(), mayDropBallast)
 }
 
@@ -139,6 +140,10 @@ func (l *Log) recover(m *manifest) error {
 		return l.corrupt(0, 12, 0, KindPartition)
 	}
 	l.generation, l.base, l.baseTerm = m.generation, m.base, m.baseTerm
+	l.id, l.mark = m.id, m.journal
+	if err := l.syncer.admit(m); err != nil {
+		return l.locate(err)
+	}
 	if err := l.inventory(m); err != nil {
 		return err
 	}
@@ -156,10 +161,13 @@ func (l *Log) recover(m *manifest) error {
 	l.lastIndex.Store(l.done.last)
 	l.durableIndex.Store(l.done.last)
 	l.files.taken = l.active().seq
-	if m.cut == 0 {
-		return nil
+	if m.cut != 0 {
+		return l.settleCut(m)
 	}
-	return l.settleCut(m)
+	if m.journal != 0 && m.journal != l.syncer.journalID() {
+		return l.install(l.describe(), mayDropBallast)
+	}
+	return nil
 }
 
 // settleCut ends a replacement that was announced in the manifest: it happened if the active segment holds a batch.
@@ -389,7 +397,8 @@ func (l *Log) resync(r *replay) error {
 	return nil
 }
 
-// describe returns the manifest of the durable state. ioMu is held, or the log is not shared yet.
+// describe returns the manifest of the durable state, all of which is synced in the segments (settle). ioMu is held, or the log is not
+// shared yet.
 func (l *Log) describe() *manifest {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -424,7 +433,10 @@ func (l *Log) install(m *manifest, ballast ballastUse) error {
 	if len(m.segments) > maxSegments {
 		return fmt.Errorf("%w: %d segments", ErrDiskFull, len(m.segments))
 	}
-	m.generation = l.generation + 1
+	m.generation, m.id, m.journal = l.generation+1, l.id, l.syncer.journalID()
+	if l.ended {
+		m.journal = 0
+	}
 	torn, err := writeManifest(l.fs, l.dir, m)
 	if err != nil && !torn && isDiskFull(err) && ballast == mayDropBallast && l.dropBallast() {
 		torn, err = writeManifest(l.fs, l.dir, m)
@@ -437,7 +449,7 @@ func (l *Log) install(m *manifest, ballast ballastUse) error {
 	if err != nil {
 		return l.fail(err)
 	}
-	l.generation, l.fixManifest = m.generation, false
+	l.generation, l.mark, l.fixManifest = m.generation, m.journal, false
 	for _, s := range l.orphans {
 		l.dropLocked(s)
 	}

@@ -28,6 +28,9 @@ func (l *Log) Release(index uint64) error {
 	if done {
 		return nil
 	}
+	if err := l.settle(); err != nil {
+		return fmt.Errorf("release plog of partition %d: %w", l.partition, err)
+	}
 	term, err := l.Term(index)
 	if err != nil {
 		return fmt.Errorf("release plog of partition %d: %w", l.partition, err)
@@ -86,6 +89,9 @@ func (l *Log) Reset(index, term uint64) error {
 }
 
 func (l *Log) restart(seq, index, term uint64) error {
+	if err := l.settle(); err != nil {
+		return err
+	}
 	f, err := l.files.take(seq, min(l.opts.SegmentBytes, firstSegmentBytes))
 	if err != nil {
 		return l.fileFailed(err)

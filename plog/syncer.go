@@ -10,6 +10,10 @@ type SyncerOptions struct {
 	// Workers bounds how many logs are written and synced at the same time. 0: 16. More of them share the disk's
 	// flushes among more logs; each one in a sync costs a thread, and for some microseconds a processor.
 	Workers int
+	// Journal makes what is appended to several logs durable with one sync. The Syncer closes it when it is stopped. Nil: each log syncs itself.
+	Journal *Journal
+	// Metrics counts the rounds of the journal. Nil: not counted.
+	Metrics *Metrics
 }
 
 // EnsureDefaults fills what is zero.
@@ -21,26 +25,61 @@ func (o *SyncerOptions) EnsureDefaults() {
 
 // Syncer writes and syncs the logs of a node: a log with something to write stands in a queue, first come first
 // served, and each turn takes everything appended to it meanwhile.
+//
+// With a journal one worker at a time leads: it takes all logs that wait and commits them in one round, those whose groups are small and
+// go on in their segments. The others go to a second queue, and the other workers commit them each by itself. A log that waits alone
+// is committed by itself as well.
 type Syncer struct {
 	opts SyncerOptions
 
 	mu      sync.Mutex
 	work    sync.Cond
-	queue   []*Log // ring
-	head, n int
-	busy    int // logs being committed
-	workers int // running
+	queue   ring // wait
+	direct  ring // are to be committed each by itself
+	round   round
+	leading bool // the round is being committed
+	busy    int  // workers and callers that commit
+	single  int  // workers that commit a log of direct
+	workers int  // running
 	jobs    []func()
 	jobCond sync.Cond
 	started bool
 	done    bool
+	always  bool // a log that waits alone goes through the journal as well
 	wg      sync.WaitGroup
+	journal sync.WaitGroup // the goroutine that empties it
+}
+
+// ring is a queue of logs.
+type ring struct {
+	logs    []*Log
+	head, n int
+}
+
+func (q *ring) push(l *Log) {
+	if q.n == len(q.logs) {
+		grown := make([]*Log, max(64, 2*q.n))
+		for i := range q.n {
+			grown[i] = q.logs[(q.head+i)%q.n]
+		}
+		q.logs, q.head = grown, 0
+	}
+	q.logs[(q.head+q.n)%len(q.logs)] = l
+	q.n++
+}
+
+func (q *ring) pop() *Log {
+	l := q.logs[q.head]
+	q.logs[q.head] = nil
+	q.head = (q.head + 1) % len(q.logs)
+	q.n--
+	return l
 }
 
 // NewSyncer returns a Syncer; Start it before the logs that use it are appended to.
 func NewSyncer(o SyncerOptions) *Syncer {
 	o.EnsureDefaults()
-	s := &Syncer{opts: o, queue: make([]*Log, 64)}
+	s := &Syncer{opts: o}
 	s.work.L, s.jobCond.L = &s.mu, &s.mu
 	return s
 }
@@ -70,6 +109,9 @@ func (s *Syncer) start() {
 		go s.worker()
 	}
 	go s.background1()
+	if j := s.opts.Journal; j != nil {
+		s.journal.Go(j.run)
+	}
 }
 
 // Stop writes what was appended and ends the workers. Appends from then on fail with ErrClosed. It waits until
@@ -78,7 +120,7 @@ func (s *Syncer) Stop(ctx context.Context) error {
 	s.halt()
 	ended := make(chan struct{})
 	go func() {
-		s.wg.Wait()
+		s.wait()
 		close(ended)
 	}()
 	select {
@@ -97,10 +139,20 @@ func (s *Syncer) halt() {
 	s.jobCond.Broadcast()
 }
 
+// wait returns when the workers have ended and the journal is closed.
+func (s *Syncer) wait() {
+	s.wg.Wait()
+	if j := s.opts.Journal; j != nil {
+		j.halt()
+		s.journal.Wait()
+		j.close()
+	}
+}
+
 // stop is Stop without a bound.
 func (s *Syncer) stop() {
 	s.halt()
-	s.wg.Wait()
+	s.wait()
 }
 
 func (s *Syncer) stopped() bool {
@@ -109,12 +161,29 @@ func (s *Syncer) stopped() bool {
 	return s.done
 }
 
+// journalID names the journal that the logs may be covered by, 0 when there is none.
+func (s *Syncer) journalID() uint64 {
+	if s == nil || s.opts.Journal == nil || s.opts.Journal.off {
+		return 0
+	}
+	return s.opts.Journal.id
+}
+
+// admit says whether the log that m describes can be opened.
+func (s *Syncer) admit(m *manifest) error {
+	var j *Journal
+	if s != nil {
+		j = s.opts.Journal
+	}
+	return j.admit(m)
+}
+
 // enqueue has l committed by a worker; when all of them have ended, by the caller.
 func (s *Syncer) enqueue(l *Log) {
 	s.mu.Lock()
 	ended := s.done && s.workers == 0
 	if !ended {
-		s.push(l)
+		s.queue.push(l)
 	}
 	s.mu.Unlock()
 	if !ended {
@@ -125,55 +194,78 @@ func (s *Syncer) enqueue(l *Log) {
 	}
 }
 
-func (s *Syncer) push(l *Log) {
-	if s.n == len(s.queue) {
-		grown := make([]*Log, 2*s.n)
-		for i := range s.n {
-			grown[i] = s.queue[(s.head+i)%s.n]
-		}
-		s.queue, s.head = grown, 0
-	}
-	s.queue[(s.head+s.n)%len(s.queue)] = l
-	s.n++
-}
-
-func (s *Syncer) pop() *Log {
-	l := s.queue[s.head]
-	s.queue[s.head] = nil
-	s.head = (s.head + 1) % len(s.queue)
-	s.n--
-	return l
-}
-
 func (s *Syncer) worker() {
 	defer s.wg.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for s.n == 0 {
-			if s.done {
-				s.workers--
-				return
-			}
+		switch {
+		case s.direct.n > 0 && (s.opts.Workers == 1 || s.single < s.opts.Workers-1):
+			s.single++
+			s.commit(s.direct.pop())
+			s.single--
+		case s.queue.n > 0 && s.opts.Journal == nil:
+			s.commit(s.queue.pop())
+		case s.queue.n > 0 && !s.leading:
+			s.lead()
+		case s.done && s.queue.n == 0 && s.direct.n == 0 && !s.leading:
+			s.workers--
+			s.work.Broadcast()
+			return
+		default:
 			s.work.Wait()
 		}
-		l := s.pop()
-		s.busy++
-		s.mu.Unlock()
-		again := l.commit()
-		s.mu.Lock()
-		s.busy--
-		if again {
-			s.push(l)
-		}
 	}
+}
+
+// commit commits l by itself. mu is held, and dropped meanwhile.
+func (s *Syncer) commit(l *Log) {
+	s.busy++
+	s.mu.Unlock()
+	again := l.commit()
+	s.mu.Lock()
+	s.busy--
+	if again {
+		s.queue.push(l)
+	}
+}
+
+// lead commits all logs that wait. mu is held, and dropped meanwhile.
+func (s *Syncer) lead() {
+	r := &s.round
+	for s.queue.n > 0 && len(r.logs) < maxRoundLogs {
+		r.logs = append(r.logs, s.queue.pop())
+	}
+	s.leading = true
+	s.busy++
+	s.mu.Unlock()
+	if len(r.logs) == 1 && !s.always && r.logs[0].small() {
+		if r.logs[0].commit() {
+			r.again = append(r.again, r.logs[0])
+		}
+	} else {
+		r.run(s.opts.Journal, s.opts.Metrics)
+	}
+	s.mu.Lock()
+	s.busy--
+	s.leading = false
+	for _, l := range r.again {
+		s.queue.push(l)
+	}
+	for _, l := range r.direct {
+		s.direct.push(l)
+	}
+	for range min(len(r.direct), s.opts.Workers) {
+		s.work.Signal()
+	}
+	r.reset()
 }
 
 // enter says whether the caller may commit a log itself: nothing else is being committed or waits for it. If so, it must leave.
 func (s *Syncer) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.n > 0 || s.busy > 0 || s.done {
+	if s.queue.n > 0 || s.direct.n > 0 || s.busy > 0 || s.done || s.always {
 		return false
 	}
 	s.busy++

@@ -69,7 +69,11 @@ func measureAppend(ctx context.Context, o *Options, sc *scenario, f Factory, dir
 func measureLogs(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
 	open := f.Open
 	if f.Name == sc.subjects[0].Name {
-		syncer := plog.NewSyncer(plog.SyncerOptions{})
+		journal, _, err := plog.OpenJournal(dir+"-journal", plog.JournalOptions{LogDir: func(uint32) string { return dir }})
+		if err != nil {
+			return sc.Result, err
+		}
+		syncer := plog.NewSyncer(plog.SyncerOptions{Journal: journal})
 		if err := syncer.Start(ctx); err != nil {
 			return sc.Result, err
 		}

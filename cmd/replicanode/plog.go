@@ -80,6 +80,9 @@ func plogVerify(c *cli.Context) error {
 func showReport(c *cli.Context, r plog.Report) error {
 	if !c.Bool("json") {
 		fmt.Fprintf(c.App.Writer, "partition %d: decrees %d to %d, %d records, %s, term %d\n", r.Partition, r.First, r.Last, r.Records, size(r.Bytes), r.HardState.Term)
+		if r.Journal > 0 {
+			fmt.Fprintf(c.App.Writer, "%s of it read from the journal, which the next start brings back to the segments\n", size(r.Journal))
+		}
 		if r.Torn != nil {
 			fmt.Fprintf(c.App.Writer, "torn tail in segment %d at offset %d: being written by a running node, never synced by a stopped one and cut when the log is opened\n", r.Torn.Segment, r.Torn.Offset)
 		}

@@ -141,6 +141,8 @@ func storageFlags(d node.Options) []cli.Flag {
 		&cli.GenericFlag{Category: aboutStorage, Name: "log-cache-bytes", Value: &byteSize{n: d.Storage.LogCacheBytes}, Usage: "recent entries of a private log kept in memory"},
 		&cli.GenericFlag{Category: aboutStorage, Name: "index-cache-bytes", Value: &byteSize{n: d.Storage.IndexCacheBytes, canOff: true}, Usage: "table indexes of a partition kept in memory; off: no bound"},
 		&cli.IntFlag{Category: aboutStorage, Name: "sync-workers", Value: d.Storage.SyncWorkers, Usage: "private logs synced at the same time; more start sooner, fewer gather more into each sync"},
+		&cli.GenericFlag{Category: aboutStorage, Name: "log-journal-bytes", Value: &byteSize{n: d.Storage.LogJournalBytes, canOff: true}, Usage: "size of a data folder's journal, which makes many private logs durable with one sync; off: each log syncs itself"},
+		&cli.BoolFlag{Category: aboutStorage, Name: "accept-journal-loss", Usage: "start in spite of a damaged or missing journal, without the acknowledged writes that only it holds"},
 	}
 }
 
@@ -204,14 +206,15 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		return node.Options{}, &node.FlagError{Flag: "shutdown-timeout", Value: t.String(), Reason: "must be between 100ms and 1h"}
 	}
 	o := node.Options{
-		DataDir:     c.String("data-dir"),
-		Partitions:  uint32(c.Uint("partitions")),
-		ClusterID:   c.Uint64("cluster-id"),
-		Listen:      c.String("listen"),
-		Admin:       c.String("admin"),
-		Peer:        c.String("peer"),
-		RequirePass: c.String("requirepass"),
-		PeerTLSCert: c.String("peer-tls-cert"), PeerTLSKey: c.String("peer-tls-key"), PeerTLSCA: c.String("peer-tls-ca"),
+		DataDir:           c.String("data-dir"),
+		AcceptJournalLoss: c.Bool("accept-journal-loss"),
+		Partitions:        uint32(c.Uint("partitions")),
+		ClusterID:         c.Uint64("cluster-id"),
+		Listen:            c.String("listen"),
+		Admin:             c.String("admin"),
+		Peer:              c.String("peer"),
+		RequirePass:       c.String("requirepass"),
+		PeerTLSCert:       c.String("peer-tls-cert"), PeerTLSKey: c.String("peer-tls-key"), PeerTLSCA: c.String("peer-tls-ca"),
 		MaxAdminConnections: c.Int("max-admin-connections"), MaxPeerConnections: c.Int("max-peer-connections"), MaxPeerStreams: c.Int("max-peer-streams"),
 		Clients:               clientLimits(c),
 		Workers:               c.Int("workers"),
@@ -296,6 +299,7 @@ func storageLimits(c *cli.Context) node.StorageLimits {
 		LogCacheBytes:   bytesOf(c, "log-cache-bytes"),
 		IndexCacheBytes: bytesOf(c, "index-cache-bytes"),
 		SyncWorkers:     c.Int("sync-workers"),
+		LogJournalBytes: bytesOf(c, "log-journal-bytes"),
 	}
 }
 

@@ -1,0 +1,142 @@
+package plog
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// maxRedoFiles bounds the segments that are open at the same time.
+const maxRedoFiles = 256
+
+// redo writes what a journal holds to the segments it belongs to and syncs them. Every byte of a segment that was acknowledged is
+// written once, and its number is never used for another segment: doing it again changes nothing.
+type redo struct {
+	fs     vfs.FS
+	logDir func(uint32) string
+	logs   map[uint32]*redoLog
+	files  map[redoFile]vfs.File
+	report JournalReport
+}
+
+// redoLog is the log that is in a partition's folder now.
+type redoLog struct {
+	dir     string
+	id      uint64 // 0: none
+	seqs    map[uint64]bool
+	written bool
+}
+
+type redoFile struct {
+	partition uint32
+	seq       uint64
+}
+
+func (j *Journal) redo(jf *journalFile) (JournalReport, error) {
+	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, logs: map[uint32]*redoLog{}, files: map[redoFile]vfs.File{}}
+	for i := range jf.areas {
+		r.report.Blocks += int(jf.blocks[i])
+		_, err := jf.scan(i, r.entry)
+		if err == nil {
+			err = r.flush()
+		}
+		if err != nil {
+			r.closeFiles()
+			return r.report, err
+		}
+	}
+	for _, l := range r.logs {
+		if l.written {
+			r.report.Logs++
+		}
+	}
+	return r.report, nil
+}
+
+func (r *redo) entry(e blockEntry) error {
+	l, err := r.log(e.partition)
+	if err != nil {
+		return err
+	}
+	if l.id != e.log || !l.seqs[e.seq] || e.off < segmentHeaderLen {
+		r.report.Skipped++
+		return nil
+	}
+	f, err := r.file(l, redoFile{e.partition, e.seq})
+	if f == nil || err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(e.bytes, e.off); err != nil {
+		return fmt.Errorf("write plog segment %d of partition %d at %d: %w", e.seq, e.partition, e.off, err)
+	}
+	l.written = true
+	r.report.Entries++
+	r.report.Bytes += int64(len(e.bytes))
+	return nil
+}
+
+// log finds what log a partition has now. One whose manifest is damaged is refused when it is opened, and has none here.
+func (r *redo) log(partition uint32) (*redoLog, error) {
+	if l := r.logs[partition]; l != nil {
+		return l, nil
+	}
+	l := &redoLog{dir: r.logDir(partition), seqs: map[uint64]bool{}}
+	r.logs[partition] = l
+	// The manifest that decides must not be taken back by a crash.
+	if err := syncDir(r.fs, l.dir); err != nil {
+		if isNotExist(err) {
+			return l, nil
+		}
+		return nil, err
+	}
+	m, err := readManifest(r.fs, l.dir)
+	if err != nil || m.partition != partition {
+		return l, nil
+	}
+	l.id = m.id
+	l.seqs[m.activeSeq] = true
+	for i := range m.segments {
+		l.seqs[m.segments[i].seq] = true
+	}
+	return l, nil
+}
+
+// file opens a segment; nil when it is missing, of which Open tells.
+func (r *redo) file(l *redoLog, of redoFile) (vfs.File, error) {
+	if f := r.files[of]; f != nil {
+		return f, nil
+	}
+	if len(r.files) >= maxRedoFiles {
+		if err := r.flush(); err != nil {
+			return nil, err
+		}
+	}
+	f, err := r.fs.OpenReadWrite(r.fs.PathJoin(l.dir, segmentName(of.seq)), vfs.WriteCategoryUnspecified)
+	if isNotExist(err) {
+		r.report.Skipped++
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open plog segment %d of partition %d: %w", of.seq, of.partition, err)
+	}
+	r.files[of] = f
+	return f, nil
+}
+
+// flush syncs and closes what was written.
+func (r *redo) flush() error {
+	for of, f := range r.files {
+		if err := f.SyncData(); err != nil {
+			return fmt.Errorf("sync plog segment %d of partition %d: %w", of.seq, of.partition, err)
+		}
+		_ = f.Close()
+		delete(r.files, of)
+	}
+	return nil
+}
+
+func (r *redo) closeFiles() {
+	for _, f := range r.files {
+		_ = f.Close()
+	}
+}
