@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func checkpointCommand() *cli.Command {
 					storeFlag(),
 					partitionFlag("make one of the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
-					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint"},
+					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint; where nothing has changed since the newest one, that is it"},
 				),
 				Action: checkpointCreate,
 			},
@@ -145,7 +146,7 @@ func checkpointCreate(c *cli.Context) error {
 		})
 		a, gerr := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints")
 		if gerr != nil {
-			return errors.Join(err, gerr)
+			return cmp.Or(err, gerr) // a node that went away says the same twice
 		}
 		return showCreated(c, bar, request, a, err)
 	}, func() error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,8 +55,15 @@ type killing struct {
 	restored int
 }
 
-// TestKilledWhileCheckpointing kills the program, without warning, while it creates, uploads, prunes and restores. Whatever is
-// listed afterwards is whole, no node starts on half a restore, and the next attempt succeeds. REPLICANODE_STRESS=1 kills 200 times.
+const (
+	killedKeys = 600
+	// killedBig keys with values of a MiB make the chunks large enough to be uploaded in parts.
+	killedBig = 18
+)
+
+// TestKilledWhileCheckpointing kills the program, without warning, while it creates, uploads, prunes and restores, and a node while it
+// does all of that beside clients, in chains of incremental checkpoints. Whatever is listed afterwards is whole, no node starts on
+// half a restore, the next attempt succeeds, and leaves nothing of the others. REPLICANODE_STRESS=1 kills 200 times.
 func TestKilledWhileCheckpointing(t *testing.T) {
 	rounds := 12
 	if os.Getenv("REPLICANODE_STRESS") == "1" {
@@ -72,7 +82,8 @@ func TestKilledWhileCheckpointing(t *testing.T) {
 	k := &killing{t: t, rng: rand.New(rand.NewPCG(seed, 1)), dir: filepath.Join(t.TempDir(), "data"), took: map[string]time.Duration{}}
 	k.places = map[string]string{"folder": filepath.Join(t.TempDir(), "place"), "s3": "s3://backups/x?region=us-east-1&endpoint=" + server.URL}
 	n, stop := runNode(t, k.dir, 3)
-	put(t, n, 0, 600)
+	put(t, n, 0, killedKeys)
+	putBig(t, n)
 	stop()
 	steps := []string{"create", "prune", "restore"}
 	for place := range k.places {
@@ -85,11 +96,103 @@ func TestKilledWhileCheckpointing(t *testing.T) {
 		if k.rng.IntN(2) == 0 {
 			place = "s3"
 		}
-		k.kill(steps[k.rng.IntN(len(steps))], place)
+		if step := k.rng.IntN(len(steps) + 1); step < len(steps) {
+			k.kill(steps[step], place)
+		} else {
+			k.killNode(place)
+		}
 	}
 	for place := range k.places {
 		for _, step := range steps {
 			k.finish(step, place)
+		}
+	}
+	k.nothingLeft(mem)
+}
+
+// putBig sets keys with values that cannot be compressed.
+func putBig(t *testing.T, n *node.Node) {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: n.Addresses().Listen})
+	defer c.Close()
+	value := make([]byte, 1<<20)
+	random := rand.NewChaCha8([32]byte{1})
+	for i := range killedBig {
+		_, _ = random.Read(value)
+		if err := c.Set(t.Context(), fmt.Sprint("big-", i), value, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killNode kills a node that makes checkpoints every second while a client writes.
+func (k *killing) killNode(place string) {
+	k.t.Helper()
+	c, _ := child(k.t, "run", "--data-dir", k.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--peer", "127.0.0.1:0",
+		"--checkpoint-store", k.places[place], "--checkpoint-period", "1s", "--checkpoint-keep", "1", "--checkpoint-share", "off")
+	c.Stdout, c.Stderr = nil, nil
+	said, err := c.StderrPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	listen := ""
+	lines := bufio.NewScanner(said)
+	for listen == "" && lines.Scan() {
+		if _, rest, serves := strings.Cut(lines.Text(), "msg=serving listen="); serves {
+			listen, _, _ = strings.Cut(rest, " ")
+		}
+	}
+	timer := time.AfterFunc(time.Duration(k.rng.Int64N(int64(4*time.Second))), func() { _ = c.Process.Kill() })
+	defer timer.Stop()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines.Scan() {
+		}
+	}()
+	client := redis.NewClient(&redis.Options{Addr: listen, MaxRetries: -1})
+	defer client.Close()
+	for i := 0; ; i++ {
+		if err := client.Set(k.t.Context(), fmt.Sprint("key-", k.rng.IntN(killedKeys)), i, 0).Err(); err != nil {
+			break // killed
+		}
+	}
+	<-drained
+	_ = c.Wait()
+	if listen == "" {
+		k.t.Fatal("the node did not serve")
+	}
+	k.check(place)
+}
+
+// nothingLeft looks for what killed runs left beside the checkpoints.
+func (k *killing) nothingLeft(mem gofakes3.Backend) {
+	k.t.Helper()
+	err := filepath.WalkDir(k.places["folder"], func(path string, _ os.DirEntry, err error) error {
+		if strings.HasPrefix(filepath.Base(path), "tmp-") {
+			k.t.Errorf("%s is left", path)
+		}
+		return err
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	objects, err := mem.ListBucket("backups", &gofakes3.Prefix{}, gofakes3.ListBucketPage{})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	whole := map[string]bool{}
+	for _, o := range objects.Contents {
+		if dir, name := path.Split(o.Key); name == "MANIFEST.json" {
+			whole[dir] = true
+		}
+	}
+	for _, o := range objects.Contents {
+		if dir, _ := path.Split(o.Key); !whole[dir] && !strings.Contains(dir, "/nodes/") {
+			k.t.Errorf("%s is left", o.Key)
 		}
 	}
 }
@@ -201,7 +304,7 @@ func (k *killing) checkRestored() {
 	n, stop := runNode(k.t, k.target(k.restored), 0)
 	c := redis.NewClient(&redis.Options{Addr: n.Addresses().Listen})
 	defer c.Close()
-	if got, err := c.DBSize(k.t.Context()).Result(); err != nil || got != 600 {
+	if got, err := c.DBSize(k.t.Context()).Result(); err != nil || got != killedKeys+killedBig {
 		k.t.Fatalf("%d keys restored, %v", got, err)
 	}
 	stop()
