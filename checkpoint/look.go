@@ -87,6 +87,7 @@ func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error 
 	p.looked = true
 	if last != nil {
 		p.state.Last = summary(last)
+		p.learn(last)
 	}
 	return nil
 }

@@ -117,19 +117,35 @@ func parseFramed(path string, b []byte, v any) (crc string, err error) {
 // parseManifest decodes and validates the bytes of a manifest file.
 func parseManifest(path string, b []byte) (*Manifest, error) {
 	m := &Manifest{}
-	crc, err := parseFramed(path, b, m)
+	crc, err := parseBody(path, b, m)
 	if err != nil {
 		return nil, err
 	}
 	m.CRC = crc
-	if m.FormatVersion != FormatVersion {
-		return nil, fmt.Errorf("manifest %s: %w: %d", path, ErrFormatVersion, m.FormatVersion)
-	}
-	if err := m.validate(); err != nil {
-		return nil, &CorruptError{Path: path, Reason: err.Error()}
-	}
 	return m, nil
 }
+
+// body is what a manifest's frame holds.
+type body interface {
+	version() int
+	validate() error
+}
+
+// parseBody decodes the bytes of a manifest's file into m and validates it.
+func parseBody(path string, b []byte, m body) (crc string, err error) {
+	if crc, err = parseFramed(path, b, m); err != nil {
+		return "", err
+	}
+	if m.version() != FormatVersion {
+		return "", fmt.Errorf("manifest %s: %w: %d", path, ErrFormatVersion, m.version())
+	}
+	if err := m.validate(); err != nil {
+		return "", &CorruptError{Path: path, Reason: err.Error()}
+	}
+	return crc, nil
+}
+
+func (m *Manifest) version() int { return m.FormatVersion }
 
 // validate holds the manifest's parts against each other.
 func (m *Manifest) validate() error {

@@ -93,19 +93,15 @@ func (m *NodeManifest) validate() error {
 // parseNodeManifest decodes and validates the bytes of a node manifest's file.
 func parseNodeManifest(path string, b []byte) (*NodeManifest, error) {
 	m := &NodeManifest{}
-	crc, err := parseFramed(path, b, m)
+	crc, err := parseBody(path, b, m)
 	if err != nil {
 		return nil, err
 	}
 	m.CRC = crc
-	if m.FormatVersion != FormatVersion {
-		return nil, fmt.Errorf("manifest %s: %w: %d", path, ErrFormatVersion, m.FormatVersion)
-	}
-	if err := m.validate(); err != nil {
-		return nil, &CorruptError{Path: path, Reason: err.Error()}
-	}
 	return m, nil
 }
+
+func (m *NodeManifest) version() int { return m.FormatVersion }
 
 func nodePath(name string) string { return path.Join(nodesDir, name+nodeFileSuffix) }
 

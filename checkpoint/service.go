@@ -119,6 +119,10 @@ type partitionState struct {
 	state PartitionStatus
 	run   *Progress // nil while nothing runs
 	begun time.Time
+	// expected is about how many raw bytes the running copy will have, 0 = unknown.
+	expected uint64
+	// fullRaw and changedRaw are the raw bytes of the newest full and incremental copy.
+	fullRaw, changedRaw uint64
 	// looked tells whether what is in the store was looked at.
 	looked bool
 	// made is the newest checkpoint that this service made; nil before the first.
@@ -291,7 +295,7 @@ func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionS
 	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, began: time.Now()}
 	o := s.o.Create
 	o.Incremental = o.Incremental && !full
-	o.Progress = s.begin(p)
+	o.Progress = s.begin(p, o.Incremental)
 	m, err := s.create(ctx, turn, p, o)
 	s.end(p, m, err)
 	return m, err
@@ -350,12 +354,24 @@ func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r R
 	return removed, err
 }
 
-func (s *Service) begin(p *partitionState) *Progress {
+func (s *Service) begin(p *partitionState, incremental bool) *Progress {
 	progress := &Progress{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.run, p.begun = progress, s.o.Create.Now()
+	if p.expected = p.fullRaw; incremental && p.made != nil {
+		p.expected = p.changedRaw
+	}
 	return progress
+}
+
+// learn notes how much there is to copy.
+func (p *partitionState) learn(m *Manifest) {
+	if m.Full() {
+		p.fullRaw = m.RawBytes
+	} else {
+		p.changedRaw = m.RawBytes
+	}
 }
 
 func (s *Service) end(p *partitionState, m *Manifest, err error) {
@@ -373,6 +389,7 @@ func (s *Service) end(p *partitionState, m *Manifest, err error) {
 		p.state.LastError = ""
 		p.state.Last = summary(m)
 		p.state.Last.Seconds = took.Seconds()
+		p.learn(m)
 	}
 	s.mu.Unlock()
 	s.metrics.bytes.Add(float64(wrote))

@@ -30,8 +30,8 @@ type RunStatus struct {
 	Entries  uint64    `json:"entries"`
 	RawBytes uint64    `json:"raw_bytes"`
 	Bytes    int64     `json:"bytes"`
-	// ExpectedRawBytes is an estimate of RawBytes at the end, from the newest full
-	// checkpoint; 0 when there is none.
+	// ExpectedRawBytes is an estimate of RawBytes at the end, from the newest
+	// checkpoint of the same kind, full or incremental; 0 when there is none.
 	ExpectedRawBytes uint64 `json:"expected_raw_bytes"`
 }
 
@@ -68,9 +68,7 @@ func (s *Service) Status() []PartitionStatus {
 				Started: p.begun, Decree: p.run.Decree.Load(), Entries: p.run.Entries.Load(),
 				RawBytes: p.run.RawBytes.Load(), Bytes: p.run.Bytes.Load(),
 			}
-			if st.Last != nil && st.Last.Parent == 0 {
-				st.Running.ExpectedRawBytes = st.Last.RawBytes
-			}
+			st.Running.ExpectedRawBytes = p.expected
 		}
 		out[i] = st
 	}
