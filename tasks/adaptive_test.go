@@ -317,6 +317,52 @@ func TestRemoteLimitWithMomentsOfSchedulingIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Once the remote limits the lag, loading goes back to its level: it would only take slots from others.
+func TestLoadingIsMovedBackWhenTheRemoteLimitsIt(t *testing.T) {
+	for _, limit := range []Limit{LimitRemote, LimitDisk} {
+		l := newLoop(1)
+		now := time.Unix(5000, 0)
+		step := func(limit Limit) threadpool.Priority {
+			for range 100 {
+				now = now.Add(250 * time.Millisecond)
+				l.policy.step(now, Signals{Lag: Measured(9, now), LagLimit: limit})
+			}
+			return l.levels[LoadPrivateLog]
+		}
+		if got := step(LimitScheduling); got != threadpool.High {
+			t.Errorf("limited by scheduling: loading at %s", got)
+		}
+		if got := step(limit); got != threadpool.Common {
+			t.Errorf("limited by the %s: loading at %s", limit, got)
+		}
+	}
+}
+
+// What an operator changes while Low is shrunk is what the controller gives back.
+func TestAnOperatorsChangeOutlastsTheController(t *testing.T) {
+	withRunner(t, threadpool.Options{Workers: 8}, Options{}, func(t *testing.T, r *Runner) {
+		write := 1.0
+		r.SetSignals(func() Signals { return Signals{ForegroundWrite: Measured(write, time.Now())} })
+		r.SetAdaptive(true)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		s := r.pool.Settings()
+		if s.MaxRunning[threadpool.Low] != 1 {
+			t.Errorf("low keeps %+v", s)
+		}
+		s.MaxRunning[threadpool.Low], s.IO = 5, threadpool.IORate{BytesPerSecond: 1 << 30, LowCap: 1 << 29}
+		if err := r.pool.Apply(s); err != nil {
+			t.Fatal(err)
+		}
+		write = 0.01
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if s := r.pool.Settings(); s.MaxRunning[threadpool.Low] != 5 || s.IO.BytesPerSecond != 1<<30 || s.IO.LowCap != 1<<29 {
+			t.Errorf("the operator's change has become %+v", s)
+		}
+	})
+}
+
 // While the disk is low, log GC is at High; once that is over, logs that are still too big keep it at Common.
 func TestBigLogsOutlastALowDisk(t *testing.T) {
 	l := newLoop(1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -160,6 +161,35 @@ func TestRetryByKindOfError(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Waits are drawn from all of 0 to the bound, which grows with each failure up to the greatest.
+func TestJitterIsFull(t *testing.T) {
+	p := RetryPolicy{Busy: Backoff{Initial: time.Second, Max: 3 * time.Second, Factor: 2}}
+	for _, part := range []float64{0, 0.25, 0.999} {
+		var r retries
+		for i, bound := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {
+			wait, again := r.next(&p, Busy, time.Unix(5000, 0), func() float64 { return part })
+			if want := time.Duration(part * float64(bound)); !again || wait != want {
+				t.Errorf("failure %d: again %v after %v, want %v", i+1, again, wait, want)
+			}
+		}
+	}
+}
+
+func TestChangesAreAllMadeOrNone(t *testing.T) {
+	withRunner(t, threadpool.Options{Workers: 1}, Options{}, func(t *testing.T, r *Runner) {
+		before := r.Specs()
+		good := Override{Code: Checkpoint, Field: "priority", Value: "high"}
+		for _, bad := range []Override{{Code: Checkpoint, Field: "jitter", Value: "2"}, {Code: GCLogs, Field: "timeout", Value: "-1s"}, {Code: "nonsense", Field: "timeout", Value: "1s"}} {
+			if err := r.Apply(good, bad); err == nil {
+				t.Errorf("%s accepted", bad)
+			}
+			if !slices.Equal(r.Specs(), before) {
+				t.Errorf("%s was refused, and left %+v", bad, r.Specs())
+			}
+		}
+	})
 }
 
 func TestWaitingRetryHoldsNothingAndCanBeCancelled(t *testing.T) {

@@ -441,7 +441,12 @@ func TestRetryKeepsKeyAndHoldsNoSlot(t *testing.T) {
 		var r recorder
 		submit(t, p, Task{Code: "a", Key: "k", Run: func(ctx context.Context, turn *Turn) error {
 			r.add(fmt.Sprint("a", turn.Attempt()))
-			_ = ctx.Done()
+			// The context is used, and that of the attempt before has ended.
+			select {
+			case <-ctx.Done():
+				t.Errorf("attempt %d begins with a context that has ended: %v", turn.Attempt(), ctx.Err())
+			default:
+			}
 			if turn.Attempt() < 3 {
 				return errors.New("again")
 			}
