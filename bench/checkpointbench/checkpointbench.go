@@ -46,6 +46,10 @@ type Options struct {
 	Partitions int `json:"partitions"`
 	// Keys is how many keys all partitions have together, at least Partitions. Default 400,000.
 	Keys int `json:"keys"`
+	// IncrementalKeys is how many keys all partitions of the incremental group have together, at least NodePartitions. Default
+	// 2,000,000: 72 MB a partition, several memtables. An incremental checkpoint looks at every entry of the memtable, whose size
+	// does not depend on the keys, so beside a full one of a single memtable nothing would be saved.
+	IncrementalKeys int `json:"incremental_keys"`
 	// ValueSize is the size of a value in bytes, 1 to 65536. Default 256.
 	ValueSize int `json:"value_size"`
 	// Latency is how long the slow store takes for each call. Default 20 ms.
@@ -76,6 +80,7 @@ func (o *Options) EnsureDefaults() {
 	}
 	setDefault(&o.Partitions, 64)
 	setDefault(&o.Keys, 400_000)
+	setDefault(&o.IncrementalKeys, 2_000_000)
 	setDefault(&o.ValueSize, 256)
 	setDefault(&o.Latency, 20*time.Millisecond)
 	setDefault(&o.Parallel, 32)
@@ -110,6 +115,7 @@ func (o *Options) Validate() error {
 	}{
 		{"partitions", float64(o.Partitions), 1, 1024},
 		{"keys", float64(o.Keys), float64(o.Partitions), 1e9},
+		{"incremental keys", float64(o.IncrementalKeys), float64(o.NodePartitions), 1e9},
 		{"value size", float64(o.ValueSize), 1, 65536},
 		{"latency", o.Latency.Seconds(), 0, 10},
 		{"parallel", float64(o.Parallel), 1, 1024},

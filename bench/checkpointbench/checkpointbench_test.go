@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestSmall(t *testing.T) {
-	o := Options{Only: []string{"slow", "local", "incremental"}, Dir: t.TempDir(), Partitions: 8, Keys: 20_000, Latency: 5 * time.Millisecond, Rounds: 1}
+	o := Options{Only: []string{"slow", "local", "incremental"}, Dir: t.TempDir(), Partitions: 8, Keys: 20_000, IncrementalKeys: 20_000, Latency: 5 * time.Millisecond, Rounds: 1}
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestSmall(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{Only: []string{"x"}}, {Partitions: -1}, {Keys: 1}, {ValueSize: 1 << 20}, {Latency: time.Minute}, {QPS: -1}, {Seconds: -1}, {Rounds: -1}} {
+	for _, o := range []Options{{Only: []string{"x"}}, {Partitions: -1}, {Keys: 1}, {IncrementalKeys: 7}, {ValueSize: 1 << 20}, {Latency: time.Minute}, {QPS: -1}, {Seconds: -1}, {Rounds: -1}} {
 		o.EnsureDefaults()
 		if err := o.Validate(); err == nil {
 			t.Errorf("%+v was accepted", o)

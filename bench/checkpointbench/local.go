@@ -32,7 +32,7 @@ func slowStore(ctx context.Context, o *Options) (results []Result, err error) {
 		parallel int
 	}{{"slow_store_sequential", 1}, {"slow_store_parallel", o.Parallel}} {
 		store := checkpoint.NewStoreAt(&slowBackend{checkpoint.NewFolder(vfs.NewMem(), "slow"), o.Latency})
-		r, err := n.checkpointAll(ctx, store, run.parallel, checkpoint.CreateOptions{})
+		r, err := n.checkpointAll(ctx, store, run.parallel)
 		if err != nil {
 			return results, err
 		}
@@ -147,7 +147,7 @@ func local(ctx context.Context, o *Options) (results []Result, err error) {
 
 func (n *node) folderCheckpoint(ctx context.Context, name string, parallel int) (Result, error) {
 	dir := filepath.Join(n.o.Dir, name)
-	r, err := n.checkpointAll(ctx, checkpoint.NewStore(nil, dir), parallel, checkpoint.CreateOptions{})
+	r, err := n.checkpointAll(ctx, checkpoint.NewStore(nil, dir), parallel)
 	return r, errors.Join(err, os.RemoveAll(dir))
 }
 
@@ -193,15 +193,20 @@ func backupOne(s *source, path string) (size int64, err error) {
 const changedPart = 100
 
 func incremental(ctx context.Context, o *Options) (results []Result, err error) {
-	o.Progress(fmt.Sprintf("incremental: one in %d of %d keys changed", changedPart, o.Keys))
-	n, err := startNode(ctx, o, "incremental", o.NodePartitions, o.Keys)
+	o.Progress(fmt.Sprintf("incremental: one in %d of %d keys changed", changedPart, o.IncrementalKeys))
+	n, err := startNode(ctx, o, "incremental", o.NodePartitions, o.IncrementalKeys)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, n.stop()) }()
-	// What a node has written is in tables, not in memory only.
+	// A service builds only on what it has made itself.
 	store := checkpoint.NewStore(nil, filepath.Join(o.Dir, "chain"))
-	full, err := n.checkpointAll(ctx, store, o.Parallel, checkpoint.CreateOptions{})
+	service, err := n.service(ctx, store, o.Parallel, checkpoint.CreateOptions{Incremental: true, MaxAge: time.Hour})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(service.Stop(context.Background()), err) }()
+	full, err := checkpointOnce(ctx, service, true)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +216,7 @@ func incremental(ctx context.Context, o *Options) (results []Result, err error) 
 			return nil, err
 		}
 	}
-	more, err := n.checkpointAll(ctx, store, o.Parallel, checkpoint.CreateOptions{Incremental: true, MaxAge: time.Hour})
+	more, err := checkpointOnce(ctx, service, false)
 	if err != nil {
 		return nil, err
 	}

@@ -149,15 +149,20 @@ func (n *node) service(ctx context.Context, store *checkpoint.Store, parallel in
 	return service, service.Start(ctx)
 }
 
-// checkpointAll makes one checkpoint of everything.
-func (n *node) checkpointAll(ctx context.Context, store *checkpoint.Store, parallel int, create checkpoint.CreateOptions) (r Result, err error) {
-	service, err := n.service(ctx, store, parallel, create)
+// checkpointAll makes one full checkpoint of everything, by a service of its own.
+func (n *node) checkpointAll(ctx context.Context, store *checkpoint.Store, parallel int) (r Result, err error) {
+	service, err := n.service(ctx, store, parallel, checkpoint.CreateOptions{})
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, service.Stop(context.Background())) }()
+	return checkpointOnce(ctx, service, true)
+}
+
+// checkpointOnce makes one checkpoint of everything.
+func checkpointOnce(ctx context.Context, service *checkpoint.Service, full bool) (r Result, err error) {
 	begun := time.Now()
-	run, err := service.CreateNode(!create.Incremental)
+	run, err := service.CreateNode(full)
 	if err != nil {
 		return r, err
 	}
