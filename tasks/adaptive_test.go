@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -341,8 +342,14 @@ func TestLoadingIsMovedBackWhenTheRemoteLimitsIt(t *testing.T) {
 // What an operator changes while Low is shrunk is what the controller gives back.
 func TestAnOperatorsChangeOutlastsTheController(t *testing.T) {
 	withRunner(t, threadpool.Options{Workers: 8}, Options{}, func(t *testing.T, r *Runner) {
-		write := 1.0
-		r.SetSignals(func() Signals { return Signals{ForegroundWrite: Measured(write, time.Now())} })
+		var calm atomic.Bool
+		r.SetSignals(func() Signals {
+			write := 1.0
+			if calm.Load() {
+				write = 0.01
+			}
+			return Signals{ForegroundWrite: Measured(write, time.Now())}
+		})
 		r.SetAdaptive(true)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -354,7 +361,7 @@ func TestAnOperatorsChangeOutlastsTheController(t *testing.T) {
 		if err := r.pool.Apply(s); err != nil {
 			t.Fatal(err)
 		}
-		write = 0.01
+		calm.Store(true)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if s := r.pool.Settings(); s.MaxRunning[threadpool.Low] != 5 || s.IO.BytesPerSecond != 1<<30 || s.IO.LowCap != 1<<29 {
