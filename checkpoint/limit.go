@@ -182,6 +182,7 @@ type watchedTurn struct {
 	pace  *pace
 	sleep func(time.Duration) error // without the slot
 	last  time.Time
+	since time.Time // when the copy was begun
 	began time.Time // the present slice
 }
 
@@ -197,7 +198,7 @@ func (w *watchedTurn) look(now time.Time) {
 func (w *watchedTurn) Yield(ioBytes int) error {
 	now := time.Now()
 	w.look(now)
-	if err := w.pause(now, w.pace.used(now, now.Sub(w.began))); err != nil {
+	if err := w.pause(now, w.pace.used(now, now.Sub(w.began), now.Sub(w.since))); err != nil {
 		return err
 	}
 	err := w.Turn.Yield(ioBytes)
@@ -209,7 +210,7 @@ func (w *watchedTurn) Yield(ioBytes int) error {
 // disk or the net leaves its processor to another copy.
 func (w *watchedTurn) Await(ch <-chan struct{}) error {
 	now := time.Now()
-	until := w.pace.used(now, now.Sub(w.began))
+	until := w.pace.used(now, now.Sub(w.began), now.Sub(w.since))
 	w.limit.park(1)
 	w.look(now)
 	err := w.Turn.Await(ch)

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"time"
@@ -20,6 +21,10 @@ type PaceOptions struct {
 	// Least is the part that copies take however long others wait for a processor,
 	// so that they end: above 0 and at most Share. Default a fifth of Share.
 	Least float64
+	// Patience is how long a copy puts up with the least share; after each such time
+	// that it is under way it may take twice of that, up to Share. So copies end
+	// within the time that their tasks are given. Default 10 min.
+	Patience time.Duration
 	// Waited is how long nearly all work that was ready to run waited for a processor
 	// since the call before. It must not block; calls come one at a time. nil: the
 	// 99th percentile of what the Go runtime saw of this process.
@@ -43,6 +48,9 @@ func (o *PaceOptions) EnsureDefaults() {
 	if o.Waited == nil {
 		o.Waited = newSchedulerWait().p99
 	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Minute
+	}
 	if o.WaitTarget == 0 {
 		o.WaitTarget = time.Millisecond
 	}
@@ -55,8 +63,8 @@ func (o *PaceOptions) Validate() error {
 		return fmt.Errorf("share of %v of the processors is not above 0 and at most 1", o.Share)
 	case !(o.Least > 0 && o.Least <= o.Share):
 		return fmt.Errorf("least share of %v of the processors is not above 0 and at most the share of %v", o.Least, o.Share)
-	case o.WaitTarget < 0:
-		return fmt.Errorf("target of %v for waits is negative", o.WaitTarget)
+	case o.WaitTarget < 0 || o.Patience < 0:
+		return fmt.Errorf("target of %v for waits or patience of %v is negative", o.WaitTarget, o.Patience)
 	}
 	return nil
 }
@@ -116,9 +124,9 @@ func (p *pace) look(now time.Time) {
 	}
 }
 
-// used charges a slice that ended now, and returns until when its copy should
-// pause; the zero time: not at all.
-func (p *pace) used(now time.Time, took time.Duration) time.Time {
+// used charges a slice that ended now, of a copy of this age, and returns until
+// when the copy should pause; the zero time: not at all.
+func (p *pace) used(now time.Time, took, age time.Duration) time.Time {
 	if p.o.Busy == nil {
 		return time.Time{}
 	}
@@ -131,8 +139,13 @@ func (p *pace) used(now time.Time, took time.Duration) time.Time {
 	if p.free.Before(now) {
 		p.free = now
 	}
-	p.free = p.free.Add(time.Duration(float64(took) / (p.share * p.processors)))
+	p.free = p.free.Add(time.Duration(float64(took) / (max(p.share, p.least(age)) * p.processors)))
 	return p.free.Add(-took)
+}
+
+// least is the share that a copy of this age may take at least.
+func (p *pace) least(age time.Duration) float64 {
+	return min(p.o.Share, p.o.Least*math.Exp2(float64(age/p.o.Patience)))
 }
 
 // rest is how long a copy that pauses until then should sleep before it asks

@@ -13,6 +13,7 @@ type paced struct {
 	*pace
 	busy   bool
 	waited time.Duration
+	age    time.Duration // of all copies
 }
 
 func newPaced(share, least float64) *paced {
@@ -50,7 +51,7 @@ func (p *paced) run(copies int, from time.Time, length time.Duration) float64 {
 		}
 		*now = now.Add(time.Millisecond)
 		worked += time.Millisecond
-		until[next] = p.used(*now, time.Millisecond)
+		until[next] = p.used(*now, time.Millisecond, p.age)
 	}
 }
 
@@ -115,8 +116,24 @@ func TestPaceEndsWithTheClients(t *testing.T) {
 	}
 }
 
+// TestPaceGrowsWithAge: however long others wait, copies that have been under way for long take more, up to the whole share.
+func TestPaceGrowsWithAge(t *testing.T) {
+	p := newPaced(0.2, 0.02)
+	p.waited = time.Second
+	for i, want := range []float64{0.04, 0.08, 0.16, 0.32, 0.4, 0.4} {
+		p.age = time.Duration(i)*p.o.Patience + time.Second
+		if got := p.run(4, time.Unix(int64(1000*(i+1)), 0), 20*time.Second); !around(got, want) {
+			t.Errorf("copies that began %v ago worked %.3f of a second per second, want %.3f", p.age, got, want)
+		}
+	}
+	p.age = 1000 * time.Hour
+	if got := p.run(1, time.Unix(10_000, 0), 20*time.Second); !around(got, 0.4) {
+		t.Errorf("a copy that began %v ago worked %.3f of a second per second", p.age, got)
+	}
+}
+
 func TestPaceOptions(t *testing.T) {
-	for _, o := range []PaceOptions{{Share: -1}, {Share: 1.5}, {Share: 0.1, Least: 0.2}, {Least: -1}, {WaitTarget: -1}} {
+	for _, o := range []PaceOptions{{Share: -1}, {Share: 1.5}, {Share: 0.1, Least: 0.2}, {Least: -1}, {WaitTarget: -1}, {Patience: -1}} {
 		o.EnsureDefaults()
 		if o.Validate() == nil {
 			t.Errorf("%+v was accepted", o)
@@ -125,14 +142,14 @@ func TestPaceOptions(t *testing.T) {
 	o := PaceOptions{}
 	o.EnsureDefaults()
 	must(t, o.Validate())
-	if p := newPace(o); !p.used(time.Now(), time.Hour).IsZero() || p.taken() != 1 {
+	if p := newPace(o); !p.used(time.Now(), time.Hour, 0).IsZero() || p.taken() != 1 {
 		t.Error("a copy is to pause though nobody says that clients are there")
 	}
 }
 
 // pausingTurn is a turn that sleeps in the clock of the test.
 func pausingTurn(p *paced, l *limit) *watchedTurn {
-	w := &watchedTurn{Turn: &turn{}, limit: l, pace: p.pace, began: time.Now()}
+	w := &watchedTurn{Turn: &turn{}, limit: l, pace: p.pace, since: time.Now(), began: time.Now()}
 	w.sleep = func(d time.Duration) error {
 		time.Sleep(d)
 		return nil
@@ -156,15 +173,20 @@ func TestTurnsKeepThePace(t *testing.T) {
 				o.EnsureDefaults()
 				l := newLimit(o)
 				must(t, l.enter(&turn{}))
-				p := newPaced(0.005, 0.005) // a pause is longer than one sleep
+				p := newPaced(0.01, 0.005) // a pause is longer than one sleep
+				p.waited = time.Second
 				w := pausingTurn(p, l)
-				begun := time.Now()
-				for range 100 {
-					time.Sleep(time.Millisecond) // a slice
-					must(t, step(w))
-				}
-				if got := 0.1 / time.Since(begun).Seconds(); got < 0.009 || got > 0.011 {
-					t.Errorf("worked %.4f of a second per second, 0.01 was its part", got)
+				for _, want := range []float64{0.01, 0.02} {
+					begun := time.Now()
+					for range 100 {
+						time.Sleep(time.Millisecond) // a slice
+						must(t, step(w))
+					}
+					if got := 0.1 / time.Since(begun).Seconds(); got < 0.9*want || got > 1.1*want {
+						t.Errorf("worked %.4f of a second per second, %.2f was its part", got, want)
+					}
+					time.Sleep(p.o.Patience)
+					w.began = time.Now()
 				}
 				before, _, _ := l.figures()
 				l.hold(1)

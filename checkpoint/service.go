@@ -292,7 +292,8 @@ func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionS
 		return nil, err
 	}
 	defer s.limit.leave()
-	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, began: time.Now()}
+	now := time.Now()
+	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, since: now, began: now}
 	o := s.o.Create
 	o.Incremental = o.Incremental && !full
 	o.Progress = s.begin(p, o.Incremental)
