@@ -147,10 +147,16 @@ func noCheckpoints(store *checkpoint.Store, partition uint32, have []uint32) err
 	return fmt.Errorf("partition %d has no checkpoint in %s: %w; %s", partition, store.Root(), checkpoint.ErrNotFound, hint)
 }
 
-// VerifyCheckpoints reads every byte of the checkpoints in infos. The error joins what is damaged.
+// VerifyCheckpoints reads every byte of the checkpoints in infos, parents before their children. The error joins what is damaged, and
+// what is built on that.
 func VerifyCheckpoints(ctx context.Context, store *checkpoint.Store, infos []checkpoint.Info) ([]CheckpointVerification, error) {
 	found := []CheckpointVerification{}
 	var bad []error
+	type copied struct {
+		partition uint32
+		decree    uint64
+	}
+	damaged := make(map[copied]bool)
 	for _, info := range infos {
 		v := CheckpointVerification{Partition: info.Partition, Decree: info.Decree}
 		err := info.Err
@@ -158,8 +164,12 @@ func VerifyCheckpoints(ctx context.Context, store *checkpoint.Store, infos []che
 			err = verifyOne(ctx, store, &v)
 		}
 		if ctx.Err() != nil {
-			return found, ctx.Err()
+			return found, context.Cause(ctx)
 		}
+		if err == nil && damaged[copied{info.Partition, info.Manifest.Parent}] {
+			err = fmt.Errorf("it is built on the damaged one at decree %d", info.Manifest.Parent)
+		}
+		damaged[copied{info.Partition, info.Decree}] = err != nil
 		if err != nil {
 			v.Problem = err.Error()
 			bad = append(bad, fmt.Errorf("checkpoint of partition %d at decree %d: %w", v.Partition, v.Decree, err))
