@@ -157,7 +157,11 @@ func (c *core) enqueue(e *entry, now int64) {
 		c.active = append(c.active, q)
 	}
 	eff := e.effective()
-	q.push(e, eff)
+	if q.inOrder(e, eff) {
+		q.append(e)
+	} else {
+		q.pushLate(e, eff)
+	}
 	c.inQueue[l]++
 	c.waiting++
 	switch {
@@ -183,7 +187,12 @@ func (c *core) dequeue(e *entry, now int64) {
 	l := e.base
 	q := e.queue
 	wasHead := q.head == e
-	q.remove(e)
+	if e.place == placeList {
+		q.unlist(e)
+	} else {
+		q.removeLate(e)
+	}
+	e.place = placeNone
 	if wasHead && now-e.since >= int64(c.guards.MaxWait) {
 		// The next head may age before e would have aged again. Had e not aged at all, its time would be the earlier one.
 		c.planHead(q, now)

@@ -99,6 +99,11 @@ func (c *core) choose(now int64) choice {
 	if len(c.active) == 1 && c.active[0].late == 0 {
 		return c.chooseHead(c.active[0], now)
 	}
+	return c.chooseAmong(now)
+}
+
+// chooseAmong is choose for when it must look at all queues.
+func (c *core) chooseAmong(now int64) choice {
 	var s search
 	for _, q := range c.active {
 		if !q.code.open() || !c.levelOpen(q.base) {

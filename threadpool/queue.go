@@ -16,43 +16,45 @@ type queue struct {
 	ready      [levels]entryHeap
 }
 
-// push adds e at effective level eff. Only entries without any promotion may use the list, whose aging is
-// computed from its head alone.
-func (q *queue) push(e *entry, eff Priority) {
-	switch {
-	case e.state == stateReady:
-		e.place, e.heapLevel = placeReady, eff
-		q.ready[eff].push(e)
-		q.late++
-	case eff == q.base && e.aged == 0 && (q.tail == nil || q.tail.seq < e.seq && q.tail.since <= e.since):
-		e.place = placeList
-		e.prev, e.next = q.tail, nil
-		if q.head == nil {
-			q.head = e
-		} else {
-			q.tail.next = e
-		}
-		q.tail = e
-	default:
-		e.place, e.heapLevel = placeFresh, eff
-		q.fresh[eff].push(e)
-		q.late++
-	}
+// inOrder says whether e, at effective level eff, belongs at the end of the list. Only entries without any promotion do: the
+// list's aging is computed from its head alone.
+func (q *queue) inOrder(e *entry, eff Priority) bool {
+	return e.state != stateReady && eff == q.base && e.aged == 0 && (q.tail == nil || q.tail.seq < e.seq && q.tail.since <= e.since)
 }
 
-// remove takes e out, wherever in the queue it is.
-func (q *queue) remove(e *entry) {
-	switch e.place {
-	case placeList:
-		q.unlist(e)
-	case placeFresh:
-		q.fresh[e.heapLevel].remove(int(e.heapIndex))
-		q.late--
-	case placeReady:
-		q.ready[e.heapLevel].remove(int(e.heapIndex))
-		q.late--
+// append adds e to the list.
+func (q *queue) append(e *entry) {
+	e.place = placeList
+	e.prev, e.next = q.tail, nil
+	if q.head == nil {
+		q.head = e
+	} else {
+		q.tail.next = e
 	}
-	e.place = placeNone
+	q.tail = e
+}
+
+// pushLate adds e, which does not belong into the list, to a heap.
+func (q *queue) pushLate(e *entry, eff Priority) {
+	e.heapLevel = eff
+	if e.state == stateReady {
+		e.place = placeReady
+		q.ready[eff].push(e)
+	} else {
+		e.place = placeFresh
+		q.fresh[eff].push(e)
+	}
+	q.late++
+}
+
+// removeLate takes e out of its heap.
+func (q *queue) removeLate(e *entry) {
+	if e.place == placeReady {
+		q.ready[e.heapLevel].remove(int(e.heapIndex))
+	} else {
+		q.fresh[e.heapLevel].remove(int(e.heapIndex))
+	}
+	q.late--
 }
 
 // unlist takes e out of the list.
