@@ -4,7 +4,7 @@
 // are looked for when a page is touched first, and when there are none left, the process gets SIGBUS, which nothing can recover
 // from. Nor does badger offer a place to step in. So Install puts a function between golang.org/x/sys/unix.Mmap, which badger
 // uses, and the system: it gives a new file its blocks before the file is mapped for writing. Without room the mapping fails with
-// ENOSPC, the file is removed, and badger gets an error, which it handles by trying again (tables) or by passing it on (opening).
+// ENOSPC, the file is removed, and badger gets an error, which it handles by trying again (tables of a memtable) or by passing it on (opening).
 //
 // There are two kinds of file of which it takes little, because badger writes little to them or somebody else (package replica)
 // reserves the rest ahead of what is written:
@@ -13,6 +13,9 @@
 //	.vlog  the value log, of which only the header is ever written: one page
 //
 // A file that has blocks already is left as it is.
+//
+// A table of a compaction must not fail: badger drops that error, and with it everything that the table was to hold, while it forgets the
+// tables that it was made of. So whoever makes one waits until there is room. A database that is closed meanwhile waits with it.
 //
 // Where the file system cannot reserve space, zeros are written. On systems other than Linux nothing is done.
 package mapped

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 	_ "unsafe" // for linkname
 
 	"golang.org/x/sys/unix"
@@ -64,6 +67,9 @@ func makeReal(fd int, length int64) error {
 	case ".vlog":
 		length = min(length, headerBytes)
 	}
+	if filepath.Ext(name) == ".sst" && compacting() {
+		return awaitRoom(fd, st.Size, length)
+	}
 	if err := allocate(fd, 0, length); err != nil {
 		_ = unix.Ftruncate(fd, 0)
 		if name != "" {
@@ -73,6 +79,53 @@ func makeReal(fd int, length int64) error {
 	}
 	return nil
 }
+
+// compacting is whether the caller makes a table of a compaction.
+func compacting() bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.Contains(f.Function, compaction) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// awaitRoom gives a table of a compaction its blocks, however long that takes. It keeps none while it waits, and leaves some of the disk to
+// what gives space back: memtables that become tables, so that logs can be released.
+func awaitRoom(fd int, size, length int64) error {
+	for {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(fd, &st); err != nil {
+			return err
+		}
+		leave := min(maxLeft, int64(st.Blocks)*st.Bsize/leftShare)
+		err := error(unix.ENOSPC)
+		if int64(st.Bavail)*st.Bsize >= length+leave {
+			err = allocate(fd, 0, length)
+		}
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		if err := errors.Join(unix.Ftruncate(fd, 0), unix.Ftruncate(fd, size)); err != nil {
+			return err
+		}
+		time.Sleep(roomPoll)
+	}
+}
+
+const (
+	// compaction is part of the name of the function that builds a compaction's tables.
+	compaction = "badger/v4.(*levelsController).subcompact"
+	// A compaction leaves the smaller of maxLeft bytes and one leftShare-th of the disk.
+	maxLeft   = 16 << 20
+	leftShare = 64
+	roomPoll  = 100 * time.Millisecond
+)
 
 func allocate(fd int, mode uint32, length int64) error {
 	for {
