@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -39,6 +41,17 @@ func TestJournalClosedLog(t *testing.T) {
 	var damage *ErrCorrupt
 	if !errors.As(err, &damage) || damage.Kind != KindJournalMissing || damage.Partition != 1 {
 		t.Errorf("opened without its journal: %v", err)
+	}
+	// So does the closed one, once it is opened again and appended to.
+	f.worlds[0].open()
+	f.do('a', 0)
+	f.do('a', 0)
+	lost = f.mem.CrashClone(vfs.CrashCloneCfg{})
+	if err := lost.RemoveAll("/d/journal"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = f.openLog(nil, lost, 0); !errors.As(err, &damage) || damage.Kind != KindJournalMissing {
+		t.Errorf("opened again and appended to, then opened without its journal: %v", err)
 	}
 	for _, w := range f.worlds {
 		closeLog(t, w.l)
@@ -275,6 +288,41 @@ func (f *fleet) openDamaged(mem *vfs.MemFS, last bool) bool {
 	return true
 }
 
+// TestJournalLastBlockOfFullArea: nothing stands behind it in its area; the blocks of the other area prove it.
+func TestJournalLastBlockOfFullArea(t *testing.T) {
+	mem := vfs.NewMem()
+	makeFolders(t, mem)
+	j, _, err := OpenJournal("/d/journal", JournalOptions{FS: mem, Bytes: MinJournalBytes, LogDir: fleetDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.closeFiles()
+	var b block
+	last := int64(0)
+	for j.cur == 0 || j.areas[1].blocks == 0 {
+		b.reset(j.room())
+		if j.cur == 0 {
+			last = j.areas[0].off
+		}
+		b.add(1, 2, 3, segmentHeaderLen, []byte("some bytes of a segment"))
+		if err := j.write(&b, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := "/d/journal/" + journalName
+	whole := readFile(t, mem, name)
+	for at := range int64(blockHeaderLen + blockEntryLen) {
+		flipped := slices.Clone(whole)
+		flipped[last+at] ^= 16
+		writeFile(t, mem, name, flipped)
+		_, _, err := OpenJournal("/d/journal", JournalOptions{FS: mem, Bytes: MinJournalBytes, LogDir: fleetDir})
+		var damage *ErrCorrupt
+		if !errors.As(err, &damage) || damage.Kind != KindJournal || damage.Offset != last {
+			t.Fatalf("byte %d of the block at %d: %v", at, last, err)
+		}
+	}
+}
+
 // TestJournalAcceptLoss opens what a damaged and a lost journal leave, when told to.
 func TestJournalAcceptLoss(t *testing.T) {
 	f, lost, b, used, _ := journalImage(t, 8)
@@ -430,6 +478,43 @@ func TestJournalGivenUp(t *testing.T) {
 	closeLog(t, f.worlds[2].l)
 	f.syncer.stop()
 	cl := fleetClone{mem: lost}
+	for i, w := range f.worlds {
+		cl.from[i], cl.to[i] = len(w.c.states)-1, len(w.c.states)-1
+	}
+	f.verify(cl)
+}
+
+// TestJournalOfADeadLog: when the segment of a log cannot be synced, the journal keeps what it has of the log, however long the others go on.
+func TestJournalOfADeadLog(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	f := newFleet(t, mem, [fleetLogs]state{}, 0, newRand())
+	var fail atomic.Bool
+	f.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if fail.Load() && op.Kind == errorfs.OpFileSyncData && strings.HasPrefix(op.Path, fleetDir(0)) {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	for _, w := range f.worlds {
+		w.fs = f.fs
+	}
+	f.start()
+	for range 3 {
+		f.do('+', 0)
+	}
+	fail.Store(true)
+	for range 100 {
+		f.do('a', 1)
+		f.do('h', 2)
+	}
+	if f.worlds[0].l.Failed() == nil {
+		t.Error("a log whose segment cannot be synced lives")
+	}
+	cl := fleetClone{mem: mem.CrashClone(vfs.CrashCloneCfg{})}
+	_ = f.worlds[0].l.Close()
+	closeLog(t, f.worlds[1].l)
+	closeLog(t, f.worlds[2].l)
+	f.syncer.stop()
 	for i, w := range f.worlds {
 		cl.from[i], cl.to[i] = len(w.c.states)-1, len(w.c.states)-1
 	}
