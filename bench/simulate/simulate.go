@@ -110,16 +110,22 @@ type Policy struct {
 	NoYield bool `json:"no_yield"`
 }
 
-// DefaultPolicies are the ones to compare: ours; first in first out; and strict priorities without guards or yielding, with the
-// ranks one way and the other.
-func DefaultPolicies() []Policy {
-	common, low := threadpool.Common, threadpool.Low
-	maintenance := map[string]threadpool.Priority{"disk_stat": common, "gc_logs": common, "checkpoint": common}
-	reversed := map[string]threadpool.Priority{"load_private_log": low, "disk_stat": common, "gc_logs": common, "checkpoint": common}
+// DefaultPolicies are the ones to compare for a workload: its own levels under our rules; and without guards or yielding, its own
+// levels, all at Common (first in first out), and Low and Common exchanged.
+func DefaultPolicies(w Workload) []Policy {
+	parity, reversed := map[string]threadpool.Priority{}, map[string]threadpool.Priority{}
+	for _, l := range w.Loads {
+		switch l.Priority {
+		case threadpool.Low:
+			parity[l.Code], reversed[l.Code] = threadpool.Common, threadpool.Common
+		case threadpool.Common:
+			reversed[l.Code] = threadpool.Low
+		}
+	}
 	return []Policy{
 		{Name: "common"},
 		{Name: "strict", Guards: &threadpool.Guards{}, NoYield: true},
-		{Name: "parity", Priorities: maintenance, Guards: &threadpool.Guards{}, NoYield: true},
+		{Name: "parity", Priorities: parity, Guards: &threadpool.Guards{}, NoYield: true},
 		{Name: "low", Priorities: reversed, Guards: &threadpool.Guards{}, NoYield: true},
 	}
 }
@@ -163,7 +169,7 @@ func (o *Options) EnsureDefaults() {
 		o.Workload = DefaultWorkload()
 	}
 	if o.Policies == nil {
-		o.Policies = DefaultPolicies()
+		o.Policies = DefaultPolicies(o.Workload)
 	}
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}

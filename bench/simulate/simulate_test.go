@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"replicanode/threadpool"
 )
 
 func TestMain(m *testing.M) {
@@ -71,7 +73,7 @@ func TestWorkloadsAreReadAndChecked(t *testing.T) {
 			t.Errorf("%q accepted as %v", bad, w)
 		}
 	}
-	for _, o := range []Options{{Nodes: -1}, {Nodes: 5, Partitions: 2}, {Workers: -1}, {Length: 1}, {Policies: []Policy{{Priorities: DefaultPolicies()[2].Priorities}}, Workload: Workload{Loads: []Load{{Code: "a", Every: Duration(time.Second), Mean: Duration(time.Second)}}}}} {
+	for _, o := range []Options{{Nodes: -1}, {Nodes: 5, Partitions: 2}, {Workers: -1}, {Length: 1}, {Policies: []Policy{{Priorities: DefaultPolicies(DefaultWorkload())[2].Priorities}}, Workload: Workload{Loads: []Load{{Code: "a", Every: Duration(time.Second), Mean: Duration(time.Second)}}}}} {
 		if _, err := Run(context.Background(), o); err == nil {
 			t.Errorf("%+v accepted", o)
 		}
@@ -84,5 +86,20 @@ func TestOptionsCanBeWrittenAsConfig(t *testing.T) {
 	text, err := json.Marshal(o)
 	if err != nil || !bytes.Contains(text, []byte(`"partitions":640`)) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// A workload of any codes can be simulated without saying how to rank them.
+func TestAnyWorkloadHasPolicies(t *testing.T) {
+	every, mean := Duration(50*time.Millisecond), Duration(2*time.Millisecond)
+	rs, err := Run(t.Context(), Options{Nodes: 2, Partitions: 20, Length: 2 * time.Second, Workload: Workload{Loads: []Load{
+		{Code: "scrub", Priority: threadpool.Low, Every: every, Mean: mean}, {Code: "ship", Priority: threadpool.Common, Every: every, Mean: mean},
+		{Code: "open", Priority: threadpool.High, Every: every, Mean: mean},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rs) != 4*3 {
+		t.Errorf("%d results of four policies and three codes", len(rs))
 	}
 }
