@@ -23,6 +23,9 @@ import (
 type DiskStatOptions struct {
 	// Dirs are the data folders, at least one; each may be on a disk of its own.
 	Dirs []string
+	// Failed, if set, says for each of Dirs why it can't be used; such a one is reported
+	// and left alone.
+	Failed []error
 	// FS is the file system; nil means the real one.
 	FS vfs.FS
 	// Runner runs code disk_stat. Required.
@@ -31,14 +34,21 @@ type DiskStatOptions struct {
 	Watermarks Watermarks
 	// Timeout is how long a disk may take to answer one call; default 2 s.
 	Timeout time.Duration
+	// Beat is how often space and a synced write are tried between the runs, without the
+	// long pool, so that a disk that hangs or fills up is known within Beat and Timeout;
+	// default 2 s.
+	Beat time.Duration
+	// SlowAfter is how long a synced write may take before the disk counts as slow;
+	// default 500 ms.
+	SlowAfter time.Duration
 	// Recheck is how often space is looked at between two runs while a disk is not
 	// at LevelOK; default 1 s.
 	Recheck time.Duration
 	// Rechecks bounds those looks per run; default 10.
 	Rechecks int
-	// Changed, if set, is told when the worst level of the disks changes, with the
-	// error for writes at LevelCritical, else nil. It must not block.
-	Changed func(level Level, refuse error)
+	// Changed, if set, is told when the level of a disk (an index of Dirs) changes, with
+	// the error for writes at LevelCritical, else nil. It must not block.
+	Changed func(disk int, level Level, refuse error)
 	// Garbage, if set, tells a partition's GarbageBytes. It must not block.
 	Garbage func(partition uint32) int64
 	// Usage asks for a disk's space; default statfs.
@@ -57,6 +67,12 @@ func (o *DiskStatOptions) EnsureDefaults() {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Second
 	}
+	if o.Beat == 0 {
+		o.Beat = 2 * time.Second
+	}
+	if o.SlowAfter == 0 {
+		o.SlowAfter = 500 * time.Millisecond
+	}
 	if o.Recheck == 0 {
 		o.Recheck = time.Second
 	}
@@ -64,7 +80,7 @@ func (o *DiskStatOptions) EnsureDefaults() {
 		o.Rechecks = 10
 	}
 	if o.Changed == nil {
-		o.Changed = func(Level, error) {}
+		o.Changed = func(int, Level, error) {}
 	}
 	if o.Usage == nil {
 		o.Usage = statfs
@@ -79,7 +95,9 @@ func (o *DiskStatOptions) Validate() error {
 	switch {
 	case o.Runner == nil || len(o.Dirs) == 0:
 		return errors.New("disk statistics options: Runner and Dirs are required")
-	case o.Timeout < 0 || o.Recheck < 0 || o.Rechecks < 0:
+	case len(o.Failed) != 0 && len(o.Failed) != len(o.Dirs):
+		return errors.New("disk statistics options: Failed is not as long as Dirs")
+	case o.Timeout < 0 || o.Recheck < 0 || o.Rechecks < 0 || o.Beat < 0 || o.SlowAfter < 0:
 		return errors.New("disk statistics options: a time or count is negative")
 	}
 	return o.Watermarks.Validate()
@@ -97,13 +115,49 @@ type DiskStatus struct {
 	DroppedBytes int64             `json:"dropped_bytes"`
 	OtherBytes   int64             `json:"other_bytes"`
 	Partitions   []PartitionUsage  `json:"partitions"`
-	Stuck        bool              `json:"stuck"`     // does not answer
-	Errors       uint64            `json:"errors"`    // runs in which it could not be measured
+	Failed       bool              `json:"failed"` // cannot be used since the start; LastError says why
+	Stuck        bool              `json:"stuck"`  // does not answer
+	StuckSince   time.Time         `json:"stuck_since,omitzero"`
+	Slow         bool              `json:"slow"`      // the newest synced write took longer than it may
+	Errors       uint64            `json:"errors"`    // attempts at which it could not be measured
 	IOErrors     uint64            `json:"io_errors"` // those among them in which a call failed, rather than took too long
 	LastError    string            `json:"last_error,omitempty"`
 	Measured     time.Time         `json:"measured"` // when the newest run of this disk was complete
 	partitions   map[uint32]*usage // while a run collects
 }
+
+// disk is what is known of a disk, and who asks it.
+type disk struct {
+	DiskStatus
+	dir string
+	// stat is the prober of runs, pulse that of beats; nil before Start and after Stop, and
+	// of a disk that cannot be used.
+	stat, pulse *prober
+	// errs are the newest errors of runs and beats.
+	errs [2]error
+	gate atomic.Pointer[error]
+}
+
+// by is who found something out: a run, which counts the bytes too, or a beat.
+type by int
+
+const (
+	byRun by = iota
+	byBeat
+)
+
+// StuckError refuses writes because the disk does not answer.
+type StuckError struct {
+	Path  string // folder on the disk
+	Since time.Time
+}
+
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("the disk of %s does not answer since %s; writes to it are refused until it does", e.Path, e.Since.UTC().Format(time.RFC3339))
+}
+
+// Is makes errors.Is(err, ErrNoAnswer) true.
+func (e *StuckError) Is(target error) bool { return target == ErrNoAnswer }
 
 // PartitionUsage is what one partition takes on one disk, in allocated bytes.
 type PartitionUsage struct {
@@ -118,17 +172,18 @@ type PartitionUsage struct {
 
 type usage = PartitionUsage
 
-// DiskStat measures the disks and derives the level and the gate for writes.
+// DiskStat measures the disks and derives the levels and the gates for writes.
+// Each disk has its own task and its own goroutines, and waits for no other.
 type DiskStat struct {
 	o     DiskStatOptions
-	every schedule
-	gate  atomic.Pointer[CriticalError]
+	every []schedule
+	disks []*disk
 
-	// mu guards what follows; nothing is called with it held.
+	// mu guards what follows and the disks' states; nothing is called with it held.
 	mu      sync.Mutex
-	probers []*prober // nil before Start and after Stop
-	disks   []DiskStatus
-	level   Level
+	running bool
+	cancel  context.CancelFunc
+	beats   sync.WaitGroup
 }
 
 // NewDiskStat checks the options.
@@ -137,9 +192,14 @@ func NewDiskStat(o DiskStatOptions) (*DiskStat, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	d := &DiskStat{o: o, disks: make([]DiskStatus, len(o.Dirs))}
+	d := &DiskStat{o: o, every: make([]schedule, len(o.Dirs))}
 	for i, dir := range o.Dirs {
-		d.disks[i].Path = dir
+		disk := &disk{dir: dir}
+		disk.Path = dir
+		if len(o.Failed) > 0 && o.Failed[i] != nil {
+			disk.Failed, disk.LastError = true, o.Failed[i].Error()
+		}
+		d.disks = append(d.disks, disk)
 	}
 	d.register(o.Registerer)
 	return d, nil
@@ -148,67 +208,109 @@ func NewDiskStat(o DiskStatOptions) (*DiskStat, error) {
 // Start begins the periodic runs; the first one happens at once.
 func (d *DiskStat) Start(context.Context) error {
 	d.mu.Lock()
-	if d.probers != nil {
+	if d.running {
 		d.mu.Unlock()
 		return errors.New("disk statistics are already running")
 	}
-	for range d.o.Dirs {
-		d.probers = append(d.probers, newProber())
-	}
+	d.running = true
+	beating, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	d.begin()
 	d.mu.Unlock()
-	err := d.every.start(d.o.Runner, tasks.DiskStat, "disks", func(ctx context.Context, turn *threadpool.Turn) error {
-		return d.run(turn)
-	})
-	if err != nil {
-		return errors.Join(err, d.Stop(context.Background()))
+	for i, disk := range d.disks {
+		if disk.Failed {
+			continue
+		}
+		err := d.every[i].start(d.o.Runner, tasks.DiskStat, disk.dir, func(ctx context.Context, turn *threadpool.Turn) error {
+			return d.run(turn, i)
+		})
+		if err != nil {
+			return errors.Join(err, d.Stop(context.Background()))
+		}
+		d.every[i].trigger()
+		d.beats.Go(func() { d.beat(beating, i) })
 	}
-	d.every.trigger()
 	return nil
+}
+
+// begin makes the disks' goroutines. mu is held.
+func (d *DiskStat) begin() {
+	for _, disk := range d.disks {
+		if !disk.Failed {
+			disk.stat, disk.pulse = newProber(), newProber()
+		}
+	}
 }
 
 // Stop ends the runs and the disks' goroutines, and waits for them at most until ctx ends.
 func (d *DiskStat) Stop(ctx context.Context) error {
-	err := d.every.halt(ctx)
-	if err != nil {
-		return err
+	for i := range d.every {
+		if err := d.every[i].halt(ctx); err != nil {
+			return err
+		}
 	}
 	d.mu.Lock()
-	probers := d.probers
-	d.probers = nil
+	if d.cancel != nil {
+		d.cancel()
+	}
+	d.mu.Unlock()
+	d.beats.Wait() // they wait for no disk once they are cancelled
+	d.mu.Lock()
+	d.running = false
+	var probers []*prober
+	for _, disk := range d.disks {
+		probers = append(probers, disk.stat, disk.pulse)
+		disk.stat, disk.pulse = nil, nil
+	}
 	d.mu.Unlock()
 	var errs []error
 	for i, p := range probers {
+		if p == nil {
+			continue
+		}
 		if err := p.stop(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("disk of %s: %w", d.o.Dirs[i], err))
+			errs = append(errs, fmt.Errorf("disk of %s: %w", d.o.Dirs[i/2], err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Trigger asks for a run soon.
-func (d *DiskStat) Trigger() { d.every.trigger() }
+// Trigger asks for a run of each disk soon.
+func (d *DiskStat) Trigger() {
+	for i := range d.every {
+		d.every[i].trigger()
+	}
+}
 
-// Gate is nil while writes may go on, else a *CriticalError. It costs one atomic load.
-func (d *DiskStat) Gate() error {
-	if e := d.gate.Load(); e != nil {
-		return e
+// Gate is nil while writes to a disk (an index of Dirs) may go on, else a
+// *CriticalError or a *StuckError. It costs one atomic load.
+func (d *DiskStat) Gate(disk int) error {
+	if e := d.disks[disk].gate.Load(); e != nil {
+		return *e
 	}
 	return nil
 }
 
-// Space gives the worst level, and the greatest number of bytes missing to a low
-// watermark. It is what ReplicasOptions.Space asks for.
-func (d *DiskStat) Space() (Level, int64) {
+// Space gives the worst level of all disks, and the greatest number of bytes missing to
+// a low watermark.
+func (d *DiskStat) Space() (worst Level, shortage int64) {
+	for i := range d.disks {
+		level, missing := d.SpaceOf(i)
+		worst, shortage = max(worst, level), max(shortage, missing)
+	}
+	return worst, shortage
+}
+
+// SpaceOf is Space of one disk. It is what ReplicasOptions.Space asks for.
+func (d *DiskStat) SpaceOf(disk int) (level Level, shortage int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var shortage int64
-	for i := range d.disks {
-		if disk := &d.disks[i]; disk.TotalBytes > 0 {
-			low := d.o.Watermarks.For(disk.Usage).LowBytes
-			shortage = max(shortage, int64(low)-int64(disk.FreeBytes))
-		}
+	s := &d.disks[disk].DiskStatus
+	if s.TotalBytes > 0 {
+		low := d.o.Watermarks.For(s.Usage).LowBytes
+		shortage = max(0, int64(low)-int64(s.FreeBytes))
 	}
-	return d.level, shortage
+	return s.Level, shortage
 }
 
 // Status describes all disks, in the order of the options.
@@ -216,88 +318,179 @@ func (d *DiskStat) Status() []DiskStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := make([]DiskStatus, len(d.disks))
-	for i := range d.disks {
-		out[i] = d.disks[i]
-		if d.probers != nil {
-			if since, busy := d.probers[i].busySince(); busy && time.Since(since) > d.o.Timeout {
-				out[i].Stuck = true
-			}
+	for i, disk := range d.disks {
+		out[i] = disk.DiskStatus
+		if since, stuck := disk.unanswered(d.o.Timeout); stuck && !out[i].Stuck {
+			out[i].Stuck, out[i].StuckSince = true, since
 		}
 	}
 	return out
 }
 
-// run measures every disk, and while space is short looks again a few times.
-func (d *DiskStat) run(turn Turn) error {
-	errs := make([]error, len(d.o.Dirs))
-	for i := range d.o.Dirs {
-		errs[i] = d.measure(turn, i)
+// unanswered tells since when the disk owes an answer that is overdue.
+func (k *disk) unanswered(timeout time.Duration) (since time.Time, stuck bool) {
+	for _, p := range []*prober{k.stat, k.pulse} {
+		if p == nil {
+			continue
+		}
+		if at, busy := p.busySince(); busy && time.Since(at) > timeout && (!stuck || at.Before(since)) {
+			since, stuck = at, true
+		}
 	}
+	return since, stuck
+}
+
+// run measures a disk, and while its space is short looks again a few times.
+func (d *DiskStat) run(turn Turn, i int) error {
+	err := d.measure(turn, i)
 	for range d.o.Rechecks {
-		if level, _ := d.Space(); level == LevelOK {
+		if level, _ := d.SpaceOf(i); level == LevelOK || err != nil {
 			break
 		}
 		if err := turn.Sleep(d.o.Recheck); err != nil {
 			return err
 		}
-		for i := range d.o.Dirs {
-			if errs[i] == nil {
-				errs[i] = d.space(turn, i)
-			}
-		}
-	}
-	if err := turn.Yield(0); err != nil {
-		return err
+		err = d.space(turn, i, byRun)
 	}
 	// What went wrong with a disk is reported in its status; running again at once would not help.
-	return nil
+	return turn.Yield(0)
+}
+
+// beat tries a disk again and again until ctx ends.
+func (d *DiskStat) beat(ctx context.Context, i int) {
+	ticker := time.NewTicker(d.o.Beat)
+	defer ticker.Stop()
+	w := waiter{ctx}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := d.space(w, i, byBeat)
+		if err == nil {
+			err = d.latency(w, i, byBeat)
+		}
+		if ctx.Err() == nil {
+			d.note(i, byBeat, err)
+		}
+	}
+}
+
+// waiter is the Turn of a goroutine that holds no slot.
+type waiter struct{ ctx context.Context }
+
+func (w waiter) Yield(int) error { return w.ctx.Err() }
+
+func (w waiter) Sleep(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
+
+func (w waiter) Await(ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
 }
 
 // measure looks at one disk: space first, then latency, then the bytes by owner.
 func (d *DiskStat) measure(turn Turn, i int) error {
-	err := d.space(turn, i)
+	err := d.space(turn, i, byRun)
 	if err == nil {
-		err = d.latency(turn, i)
+		err = d.latency(turn, i, byRun)
 	}
 	// A full disk may refuse the probe; its files can still be counted.
-	stuck := errors.Is(err, ErrNoAnswer)
 	var sizes *DiskStatus
-	if !stuck {
+	if !errors.Is(err, ErrNoAnswer) {
 		var werr error
 		sizes, werr = d.sizes(turn, i)
 		err = errors.Join(err, werr)
-		stuck = errors.Is(werr, ErrNoAnswer)
+	}
+	if sizes != nil {
+		d.mu.Lock()
+		disk := d.disks[i]
+		disk.DroppedBytes, disk.OtherBytes, disk.Partitions = sizes.DroppedBytes, sizes.OtherBytes, sizes.Partitions
+		disk.Measured = time.Now().UTC()
+		d.mu.Unlock()
+	}
+	d.note(i, byRun, err)
+	return err
+}
+
+// note books how an attempt to measure a disk went.
+func (d *DiskStat) note(i int, who by, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
 	}
 	d.mu.Lock()
-	disk := &d.disks[i]
+	disk := d.disks[i]
 	wasStuck := disk.Stuck
-	disk.Stuck, disk.LastError = stuck, ""
+	before := disk.errs[who]
+	disk.errs[who] = err
+	disk.Stuck, disk.LastError = false, ""
+	for _, e := range disk.errs {
+		disk.Stuck = disk.Stuck || errors.Is(e, ErrNoAnswer)
+	}
+	if all := errors.Join(disk.errs[:]...); all != nil {
+		disk.LastError = strings.ReplaceAll(all.Error(), "\n", "; ")
+	}
+	switch {
+	case !disk.Stuck:
+		disk.StuckSince = time.Time{}
+	case !wasStuck:
+		var known bool
+		if disk.StuckSince, known = disk.unanswered(0); !known {
+			disk.StuckSince = time.Now().Add(-d.o.Timeout)
+		}
+	}
 	if err != nil {
 		disk.Errors++
 		if !errors.Is(err, ErrNoAnswer) {
 			disk.IOErrors++
 		}
-		disk.LastError = err.Error()
 	}
-	if sizes != nil {
-		disk.DroppedBytes, disk.OtherBytes, disk.Partitions = sizes.DroppedBytes, sizes.OtherBytes, sizes.Partitions
-		disk.Measured = time.Now().UTC()
-	}
+	stuck := disk.Stuck
+	d.setGate(disk)
 	d.mu.Unlock()
 	switch {
-	case errors.Is(err, context.Canceled):
-	case err != nil && (!stuck || !wasStuck):
-		d.o.Logger.Warn("disk cannot be measured", "path", d.o.Dirs[i], "stuck", stuck, "error", err)
-	case err == nil && wasStuck:
-		d.o.Logger.Info("disk answers again", "path", d.o.Dirs[i])
+	case stuck && !wasStuck:
+		d.o.Logger.Error("disk does not answer", "path", disk.dir, "error", err)
+	case !stuck && wasStuck:
+		d.o.Logger.Info("disk answers again", "path", disk.dir)
+	case err != nil && before == nil && !stuck:
+		d.o.Logger.Warn("disk cannot be measured", "path", disk.dir, "error", err)
 	}
-	return err
 }
 
-// space asks one disk for its free space and derives the levels.
-func (d *DiskStat) space(turn Turn, i int) error {
+// setGate derives whether writes are refused. mu is held.
+func (d *DiskStat) setGate(disk *disk) {
+	var refuse error
+	switch {
+	case disk.Stuck:
+		refuse = &StuckError{Path: disk.Path, Since: disk.StuckSince}
+	case disk.Level == LevelCritical:
+		refuse = d.o.Watermarks.refusal(disk.Path, disk.Usage)
+	}
+	if refuse == nil {
+		disk.gate.Store(nil)
+		return
+	}
+	disk.gate.Store(&refuse)
+}
+
+// space asks one disk for its free space and derives its level.
+func (d *DiskStat) space(turn Turn, i int, who by) error {
 	result := new(Usage)
-	err := d.call(turn, i, func() (err error) {
+	err := d.call(turn, i, who, func() (err error) {
 		*result, err = d.o.Usage(d.o.Dirs[i])
 		return err
 	})
@@ -305,27 +498,20 @@ func (d *DiskStat) space(turn Turn, i int) error {
 		return err
 	}
 	d.mu.Lock()
-	disk := &d.disks[i]
+	disk := d.disks[i]
 	before := disk.Level
 	disk.Usage = *result
 	disk.Level = d.o.Watermarks.Next(disk.Level, disk.Usage)
-	after, worst := disk.Level, d.level
-	d.level = LevelOK
-	var refuse *CriticalError
-	for j := range d.disks {
-		d.level = max(d.level, d.disks[j].Level)
-		if d.disks[j].Level == LevelCritical && refuse == nil {
-			refuse = d.o.Watermarks.refusal(d.disks[j].Path, d.disks[j].Usage)
-		}
+	after := disk.Level
+	d.setGate(disk)
+	var refuse error
+	if after == LevelCritical {
+		refuse = d.o.Watermarks.refusal(disk.Path, disk.Usage)
 	}
-	level := d.level
 	d.mu.Unlock()
-	d.gate.Store(refuse)
 	if after != before {
-		d.o.Logger.Warn("disk space level changed", "path", d.o.Dirs[i], "from", before.String(), "to", after.String(), "free_bytes", result.FreeBytes)
-	}
-	if level != worst {
-		d.o.Changed(level, d.Gate())
+		d.o.Logger.Warn("disk space level changed", "path", disk.dir, "from", before.String(), "to", after.String(), "free_bytes", result.FreeBytes)
+		d.o.Changed(i, after, refuse)
 	}
 	return nil
 }
@@ -334,10 +520,10 @@ func (d *DiskStat) space(turn Turn, i int) error {
 const probeName = "disk-probe"
 
 // latency writes and syncs 4 KiB in place.
-func (d *DiskStat) latency(turn Turn, i int) error {
+func (d *DiskStat) latency(turn Turn, i int, who by) error {
 	path := d.o.FS.PathJoin(d.o.Dirs[i], probeName)
 	wrote, synced := new(time.Duration), new(time.Duration)
-	err := d.call(turn, i, func() error {
+	err := d.call(turn, i, who, func() error {
 		f, err := d.o.FS.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return fmt.Errorf("open probe: %w", err)
@@ -355,8 +541,18 @@ func (d *DiskStat) latency(turn Turn, i int) error {
 		return err
 	}
 	d.mu.Lock()
-	d.disks[i].WriteSeconds, d.disks[i].SyncSeconds = wrote.Seconds(), synced.Seconds()
+	disk := d.disks[i]
+	disk.WriteSeconds, disk.SyncSeconds = wrote.Seconds(), synced.Seconds()
+	was := disk.Slow
+	disk.Slow = *wrote+*synced > d.o.SlowAfter
+	slow := disk.Slow
 	d.mu.Unlock()
+	switch {
+	case slow && !was:
+		d.o.Logger.Warn("disk answers slowly", "path", disk.dir, "write_seconds", wrote.Seconds(), "sync_seconds", synced.Seconds())
+	case was && !slow:
+		d.o.Logger.Info("disk answers fast again", "path", disk.dir)
+	}
 	return nil
 }
 
@@ -368,7 +564,7 @@ func (d *DiskStat) sizes(turn Turn, i int) (*DiskStatus, error) {
 		rel := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
 		found := new(folder)
-		if err := d.call(turn, i, func() (err error) {
+		if err := d.call(turn, i, byRun, func() (err error) {
 			*found, err = readFolder(d.o.FS, d.o.FS.PathJoin(d.o.Dirs[i], rel))
 			return err
 		}); err != nil {
@@ -393,14 +589,17 @@ func (d *DiskStat) sizes(turn Turn, i int) (*DiskStatus, error) {
 }
 
 // call makes one call to disk i.
-func (d *DiskStat) call(turn Turn, i int, f func() error) error {
+func (d *DiskStat) call(turn Turn, i int, who by, f func() error) error {
 	d.mu.Lock()
-	probers := d.probers
+	prober := d.disks[i].stat
+	if who == byBeat {
+		prober = d.disks[i].pulse
+	}
 	d.mu.Unlock()
-	if probers == nil {
+	if prober == nil {
 		return errors.New("disk statistics are stopped")
 	}
-	return probers[i].do(turn, d.o.Timeout, f)
+	return prober.do(turn, d.o.Timeout, f)
 }
 
 // folder is one folder's own files and its subfolders.

@@ -126,10 +126,17 @@ func started(t tb, o DiskStatOptions) *DiskStat {
 	o.Runner = noRunner{}
 	d, err := NewDiskStat(o)
 	must(t, err)
-	for range o.Dirs {
-		d.probers = append(d.probers, newProber())
-	}
+	d.begin()
 	return d
+}
+
+// runAll is a run of every disk.
+func runAll(d *DiskStat, u *turn) error {
+	var errs []error
+	for i := range d.disks {
+		errs = append(errs, d.run(u, i))
+	}
+	return errors.Join(errs...)
 }
 
 func TestLevelsAndGate(t *testing.T) {
@@ -140,24 +147,24 @@ func TestLevelsAndGate(t *testing.T) {
 		env := &disks{free: map[string]uint64{"a": 900, "b": 900}}
 		var changes []string
 		d := started(t, DiskStatOptions{Dirs: []string{"a", "b"}, FS: fs, Usage: env.usage, Rechecks: 2,
-			Changed: func(l Level, refuse error) {
+			Changed: func(_ int, l Level, refuse error) {
 				changes = append(changes, l.String())
 				if (refuse != nil) != (l == LevelCritical) {
 					t.Errorf("level %v with %v", l, refuse)
 				}
 			}})
 		u := &turn{}
-		must(t, d.run(u))
-		if d.Gate() != nil || u.slept != 0 {
-			t.Fatalf("gate %v, slept %v", d.Gate(), u.slept)
+		must(t, runAll(d, u))
+		if d.Gate(1) != nil || u.slept != 0 {
+			t.Fatalf("gate %v, slept %v", d.Gate(1), u.slept)
 		}
 		env.set("b", 20)
-		must(t, d.run(u))
+		must(t, runAll(d, u))
 		var critical *CriticalError
-		if !errors.As(d.Gate(), &critical) || critical.Path != "b" || critical.FreeBytes != 20 || critical.ResumeBytes != 36 {
-			t.Fatalf("gate %v", d.Gate())
+		if !errors.As(d.Gate(1), &critical) || critical.Path != "b" || critical.FreeBytes != 20 || critical.ResumeBytes != 36 {
+			t.Fatalf("gate %v", d.Gate(1))
 		}
-		if text := d.Gate().Error(); !strings.Contains(text, "disk of b") || !strings.Contains(text, "20 bytes free") {
+		if text := d.Gate(1).Error(); !strings.Contains(text, "disk of b") || !strings.Contains(text, "20 bytes free") {
 			t.Fatal(text)
 		}
 		if level, shortage := d.Space(); level != LevelCritical || shortage != 80 {
@@ -166,12 +173,12 @@ func TestLevelsAndGate(t *testing.T) {
 		// It recovers by itself, within the rechecks of the same run.
 		u.slept = 0
 		done := make(chan error)
-		go func() { done <- d.run(u) }()
+		go func() { done <- runAll(d, u) }()
 		time.Sleep(1500 * time.Millisecond)
 		env.set("b", 500)
 		must(t, <-done)
-		if d.Gate() != nil || u.slept != 2*time.Second {
-			t.Fatalf("gate %v, slept %v", d.Gate(), u.slept)
+		if d.Gate(1) != nil || u.slept != 2*time.Second {
+			t.Fatalf("gate %v, slept %v", d.Gate(1), u.slept)
 		}
 		if got := strings.Join(changes, " "); got != "critical ok" {
 			t.Fatalf("changes %s", got)
@@ -191,7 +198,7 @@ func TestStuckDisk(t *testing.T) {
 		env := &disks{free: map[string]uint64{"a": 900, "b": 800}, block: map[string]chan struct{}{"a": release}}
 		d := started(t, DiskStatOptions{Dirs: []string{"a", "b"}, FS: fs, Usage: env.usage})
 		begun := time.Now()
-		must(t, d.run(&turn{}))
+		must(t, runAll(d, &turn{}))
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Fatalf("took %v", took)
 		}
@@ -200,7 +207,7 @@ func TestStuckDisk(t *testing.T) {
 			t.Fatalf("status %+v", st)
 		}
 		begun = time.Now()
-		must(t, d.run(&turn{}))
+		must(t, runAll(d, &turn{}))
 		if took := time.Since(begun); took != 0 {
 			t.Fatalf("a disk that is known to be stuck was waited for: %v", took)
 		}
@@ -221,10 +228,10 @@ func TestStuckDiskRecovers(t *testing.T) {
 		release := make(chan struct{})
 		env := &disks{free: map[string]uint64{"a": 900}, block: map[string]chan struct{}{"a": release}}
 		d := started(t, DiskStatOptions{Dirs: []string{"a"}, FS: fs, Usage: env.usage})
-		must(t, d.run(&turn{}))
+		must(t, runAll(d, &turn{}))
 		close(release)
 		synctest.Wait()
-		must(t, d.run(&turn{}))
+		must(t, runAll(d, &turn{}))
 		if st := d.Status()[0]; st.Stuck || st.LastError != "" || st.Errors != 1 || st.FreeBytes != 900 {
 			t.Fatalf("status %+v", st)
 		}
@@ -250,7 +257,7 @@ func TestSizes(t *testing.T) {
 		return nil
 	}))
 	d := started(t, DiskStatOptions{Dirs: []string{"data"}, FS: broken, Usage: func(string) (Usage, error) { return Usage{1000, 900, 0, 0}, nil }, Registerer: reg})
-	must(t, d.run(&turn{}))
+	must(t, runAll(d, &turn{}))
 	st := d.Status()[0]
 	want := []PartitionUsage{{0, 10, 21, 0, 0}, {12, 0, 40, 80, 0}}
 	if len(st.Partitions) != 2 || st.Partitions[0] != want[0] || st.Partitions[1] != want[1] {
@@ -273,7 +280,7 @@ func TestSizes(t *testing.T) {
 func TestDiskStatLifecycle(t *testing.T) {
 	changed := make(chan Level, 10)
 	d, err := NewDiskStat(DiskStatOptions{Dirs: []string{t.TempDir()}, Runner: newRunner(t), Rechecks: 1, Recheck: time.Millisecond,
-		Watermarks: Watermarks{LowBytes: 1 << 60}, Changed: func(l Level, _ error) { changed <- l }})
+		Watermarks: Watermarks{LowBytes: 1 << 60}, Changed: func(_ int, l Level, _ error) { changed <- l }})
 	must(t, err)
 	must(t, d.Start(ctx))
 	if level := <-changed; level != LevelLow {

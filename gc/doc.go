@@ -10,9 +10,10 @@
 //   - [Values] (code gc_values) collects the databases' value logs and sweeps
 //     what no key refers to.
 //   - [DiskStat] (code disk_stat) measures space, inodes, latency, and the bytes
-//     per partition. From it come the [Level] and the gate for writes.
+//     per partition. From it come each disk's [Level] and its gate for writes.
 //
-// Each is started and stopped on its own, runs on the long pool in slices, and
+// A node with several data folders has one [DiskStat] for all, and one of the others
+// for each. Each is started and stopped on its own, runs on the long pool in slices, and
 // has a Status that can be shown as JSON.
 //
 // # Invariants
@@ -25,7 +26,8 @@
 //   - A statistic never deletes, and deleting never delays a statistic: disk_stat
 //     and gc_replicas share no lock that is held during I/O.
 //   - A disk that does not answer holds no slot: every call of disk_stat to a disk
-//     is made by that disk's own goroutine and awaited with a timeout.
+//     is made by that disk's own goroutine and awaited with a timeout. Each disk has
+//     its own tasks, so none waits for another one's.
 //   - A dropped folder can be brought back until its removal begins, which is
 //     marked by a rename, so that half a folder can never be brought back.
 //

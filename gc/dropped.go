@@ -184,6 +184,14 @@ func (d *Dropped) List() ([]Folder, error) {
 	return folders, nil
 }
 
+// Holds tells whether there is a folder of this name that can be brought back, or whose removal has begun.
+func (d *Dropped) Holds(name string) (bool, error) {
+	if _, ok := parseFolder(name); !ok {
+		return false, nil
+	}
+	return d.taken(strings.TrimSuffix(strings.TrimSuffix(name, deletingSuffix), failedSuffix))
+}
+
 // Undelete puts a folder back as its partition's replica: ErrInPlace when there
 // is one, ErrDeleting when the removal has begun. The node must not have the
 // partition open.

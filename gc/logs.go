@@ -125,6 +125,8 @@ type LogExtent struct {
 
 // LogsOptions are the options of Logs.
 type LogsOptions struct {
+	// Name tells it from others of its kind, which run on their own; default "logs".
+	Name       string
 	Partitions []LogPartition
 	// Holders name what is needed beyond the durable decree.
 	Holders []Holder
@@ -143,6 +145,9 @@ type LogsOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *LogsOptions) EnsureDefaults() {
+	if o.Name == "" {
+		o.Name = "logs"
+	}
 	if o.MinInterval == 0 {
 		o.MinInterval = time.Second
 	}
@@ -217,7 +222,7 @@ func NewLogs(o LogsOptions) (*Logs, error) {
 
 // Start begins the periodic runs; the first one happens at once.
 func (l *Logs) Start(context.Context) error {
-	err := l.every.start(l.o.Runner, tasks.GCLogs, "logs", func(ctx context.Context, turn *threadpool.Turn) error {
+	err := l.every.start(l.o.Runner, tasks.GCLogs, l.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
 		return l.run(ctx, turn)
 	})
 	if err != nil {
@@ -260,7 +265,8 @@ func (l *Logs) run(ctx context.Context, turn Turn) error {
 		if err := turn.Yield(0); err != nil {
 			return err
 		}
-		if err := l.collect(i, p); err != nil {
+		// A disk that hangs may hold this call up, but no slot.
+		if err := awaitCall(turn, func() error { return l.collect(i, p) }); err != nil {
 			errs = append(errs, fmt.Errorf("release log of partition %d: %w", p.ID(), err))
 		}
 	}

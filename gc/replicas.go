@@ -19,6 +19,8 @@ import (
 
 // ReplicasOptions are the options of Replicas.
 type ReplicasOptions struct {
+	// Name tells it from others of its kind, which run on their own; default "dropped".
+	Name string
 	// Dropped is where the folders are. Required.
 	Dropped *Dropped
 	// Runner runs code gc_replicas. Required.
@@ -46,6 +48,9 @@ type ReplicasOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *ReplicasOptions) EnsureDefaults() {
+	if o.Name == "" {
+		o.Name = "dropped"
+	}
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour
 	}
@@ -94,6 +99,8 @@ type FolderStatus struct {
 	Folder
 	// Due is when its deletion may begin.
 	Due time.Time `json:"due"`
+	// In is the folder that holds it.
+	In string `json:"in"`
 }
 
 // Replicas deletes dropped folders.
@@ -131,7 +138,7 @@ func NewReplicas(o ReplicasOptions) (*Replicas, error) {
 
 // Start begins the periodic runs.
 func (r *Replicas) Start(context.Context) error {
-	return r.every.start(r.o.Runner, tasks.GCReplicas, "dropped", func(ctx context.Context, turn *threadpool.Turn) error {
+	return r.every.start(r.o.Runner, tasks.GCReplicas, r.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
 		return r.run(turn)
 	})
 }
@@ -166,7 +173,7 @@ func (r *Replicas) Status() ReplicasStatus {
 	}
 	st.Folders = make([]FolderStatus, len(folders))
 	for i, f := range folders {
-		st.Folders[i] = FolderStatus{f, r.due(f, level)}
+		st.Folders[i] = FolderStatus{f, r.due(f, level), r.o.Dropped.root}
 	}
 	return st
 }
@@ -181,8 +188,11 @@ func (r *Replicas) run(turn Turn) (err error) {
 		}
 		r.mu.Unlock()
 	}()
-	folders, err := r.o.Dropped.List()
-	if err != nil {
+	var folders []Folder
+	if err := awaitCall(turn, func() (err error) {
+		folders, err = r.o.Dropped.List()
+		return err
+	}); err != nil {
 		return err
 	}
 	level, _ := r.o.Space()
@@ -193,7 +203,10 @@ func (r *Replicas) run(turn Turn) (err error) {
 			if r.o.Dropped.now().Before(r.due(f, level)) {
 				continue
 			}
-			name, err = r.o.Dropped.condemn(name)
+			err = awaitCall(turn, func() (err error) {
+				name, err = r.o.Dropped.condemn(f.Name)
+				return err
+			})
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // brought back meanwhile
 			}
@@ -232,7 +245,7 @@ func (d *deletion) deleteAll() error {
 		if err := d.deleteTree(root); err != nil {
 			return fmt.Errorf("delete %s: %w", root, err)
 		}
-		if err := syncDir(d.fs, d.r.o.Dropped.root); err != nil {
+		if err := d.await(func() error { return syncDir(d.fs, d.r.o.Dropped.root) }); err != nil {
 			return err
 		}
 		d.r.folders.Inc()
@@ -260,8 +273,11 @@ func (d *deletion) deleteTree(path string) error {
 			return err
 		}
 	}
-	return d.fs.Remove(path)
+	return d.await(func() error { return d.fs.Remove(path) })
 }
+
+// await makes a call that a disk may hold up, without holding the slot.
+func (d *deletion) await(f func() error) error { return awaitCall(d.turn, f) }
 
 // deleteFile shrinks a file step by step, and removes it.
 func (d *deletion) deleteFile(path string, st vfs.FileInfo) error {
@@ -269,7 +285,7 @@ func (d *deletion) deleteFile(path string, st vfs.FileInfo) error {
 	size, used := st.Size(), allocated(st)
 	for d.r.o.Truncate != nil && size > step && used > step {
 		size = max(0, size-step)
-		if err := d.r.o.Truncate(path, size); err != nil {
+		if err := d.await(func() error { return d.r.o.Truncate(path, size) }); err != nil {
 			return err
 		}
 		st, err := d.fs.Stat(path)
@@ -284,7 +300,7 @@ func (d *deletion) deleteFile(path string, st vfs.FileInfo) error {
 			}
 		}
 	}
-	if err := d.fs.Remove(path); err != nil {
+	if err := d.await(func() error { return d.fs.Remove(path) }); err != nil {
 		return err
 	}
 	return d.freed(used)

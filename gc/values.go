@@ -28,6 +28,8 @@ type ValuePartition interface {
 
 // ValuesOptions are the options of Values.
 type ValuesOptions struct {
+	// Name tells it from others of its kind, which run on their own; default "values".
+	Name       string
 	Partitions []ValuePartition
 	// Runner runs code gc_values. Required.
 	Runner Runner
@@ -44,6 +46,9 @@ type ValuesOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *ValuesOptions) EnsureDefaults() {
+	if o.Name == "" {
+		o.Name = "values"
+	}
 	if o.DiscardRatio == 0 {
 		o.DiscardRatio = 0.5
 	}
@@ -106,7 +111,7 @@ func NewValues(o ValuesOptions) (*Values, error) {
 
 // Start begins the periodic runs.
 func (v *Values) Start(context.Context) error {
-	return v.every.start(v.o.Runner, tasks.GCValues, "values", func(ctx context.Context, turn *threadpool.Turn) error {
+	return v.every.start(v.o.Runner, tasks.GCValues, v.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
 		return v.run(ctx, turn)
 	})
 }

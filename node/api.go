@@ -128,7 +128,7 @@ func route[In, Out any](n *Node, pattern string, h func(*http.Request, In) (Out,
 }
 
 func (n *Node) getStatus(*http.Request, none) (StatusAnswer, error) {
-	a := StatusAnswer{Identity: n.folder.Identity, Addresses: n.Addresses(), UptimeSeconds: time.Since(n.started).Seconds(), Readiness: n.Ready()}
+	a := StatusAnswer{Identity: n.folders.Identity, Addresses: n.Addresses(), UptimeSeconds: time.Since(n.started).Seconds(), Readiness: n.Ready()}
 	for _, p := range n.host.Partitions() {
 		a.Partitions = append(a.Partitions, p.Status())
 	}

@@ -64,24 +64,38 @@ type CheckpointVerification struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// CheckpointStore is the store of a data folder's checkpoints. The node may run or not.
-func CheckpointStore(dataDir string) (*checkpoint.Store, error) {
-	if _, err := ReadIdentity(dataDir); err != nil {
-		return nil, err
+// CheckpointStore is the store of a node's checkpoints in its data folders: that of the first. The node may run or not. Not all of the
+// folders need to be given.
+func CheckpointStore(dataDirs []string) (*checkpoint.Store, error) {
+	elsewhere := ""
+	for _, dir := range dataDirs {
+		file, err := readNodeFile(dir)
+		if err != nil {
+			return nil, about(dir, err)
+		}
+		if file.Set == nil || file.Set.Folders[0].ID == file.Folder {
+			return localStore(dir), nil
+		}
+		elsewhere = file.Set.Folders[0].Path
 	}
-	return checkpoint.NewStore(nil, filepath.Join(dataDir, checkpointsDir)), nil
+	return nil, fmt.Errorf("--data-dir %s: the node's checkpoints are in its first data folder; give --data-dir %s", strings.Join(dataDirs, ","), elsewhere)
 }
 
-// OpenCheckpointStore is the store at a location as Options.CheckpointStore says it, or with "" that of a data folder. closeStore ends
+// localStore keeps checkpoints in a data folder.
+func localStore(dataDir string) *checkpoint.Store {
+	return checkpoint.NewStore(nil, filepath.Join(dataDir, checkpointsDir))
+}
+
+// OpenCheckpointStore is the store at a location as Options.CheckpointStore says it, or with "" that of the data folders. closeStore ends
 // what it holds.
-func OpenCheckpointStore(dataDir, location string) (store *checkpoint.Store, closeStore func() error, err error) {
+func OpenCheckpointStore(dataDirs []string, location string) (store *checkpoint.Store, closeStore func() error, err error) {
 	none := func() error { return nil }
 	if err := validateStore(location); err != nil {
 		return nil, none, err
 	}
 	switch {
 	case location == "":
-		store, err = CheckpointStore(dataDir)
+		store, err = CheckpointStore(dataDirs)
 		return store, none, err
 	case !strings.HasPrefix(location, s3store.Scheme):
 		return checkpoint.NewStore(nil, location), none, nil
@@ -214,14 +228,14 @@ func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *u
 	return pruned, nil
 }
 
-// PruneStopped is PruneCheckpoints on the data folder of a stopped node, which it locks meanwhile.
-func PruneStopped(ctx context.Context, dataDir, location string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
-	store, closeStore, err := OpenCheckpointStore(dataDir, location)
+// PruneStopped is PruneCheckpoints on the data folders of a stopped node, which it locks meanwhile.
+func PruneStopped(ctx context.Context, dataDirs []string, location string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
+	store, closeStore, err := OpenCheckpointStore(dataDirs, location)
 	if err != nil {
 		return checkpoint.Pruned{}, err
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
-	folder, err := OpenFolder(dataDir, Identity{})
+	folder, err := OpenExisting(dataDirs)
 	if err != nil {
 		return checkpoint.Pruned{}, err
 	}
@@ -248,7 +262,7 @@ func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswe
 	}
 	job, err := n.checkpoints.CreateNow(*in.Partition, in.Full)
 	if errors.Is(err, checkpoint.ErrUnknownPartition) {
-		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folder.Identity.Partitions)
+		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folders.Identity.Partitions)
 	}
 	if err != nil {
 		return answer, busy(err)
@@ -265,7 +279,7 @@ func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
 	}
 	run, err := n.checkpoints.Prune(in.Partition, r)
 	if errors.Is(err, checkpoint.ErrUnknownPartition) {
-		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folder.Identity.Partitions)
+		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folders.Identity.Partitions)
 	}
 	if err != nil {
 		return answer, busy(err)
@@ -312,8 +326,8 @@ func (n *Node) removalRate() func(backlog int64) float64 {
 // startCheckpoints starts the checkpoint service over the partitions that opened. healthy and busy say how clients and disks are;
 // nil: there are no clients to care for.
 func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) error {
-	id := n.folder.Identity
-	store, closeStore, err := OpenCheckpointStore(n.opts.DataDir, n.opts.CheckpointStore)
+	id := n.folders.Identity
+	store, closeStore, err := n.openStore()
 	if err != nil {
 		return err
 	}
@@ -345,7 +359,25 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 	return n.startService(ctx, "checkpoints", n.checkpoints)
 }
 
-// CreateCheckpoints makes the checkpoints of a stopped node's data folder, which it locks meanwhile: of one partition, or (nil) of
+// openStore is where this node keeps its checkpoints. While the first data folder can't be used, that is the next one.
+func (n *Node) openStore() (*checkpoint.Store, func() error, error) {
+	if n.opts.CheckpointStore != "" {
+		return OpenCheckpointStore(nil, n.opts.CheckpointStore)
+	}
+	for i := range n.folders.list {
+		f := &n.folders.list[i]
+		if f.err != nil {
+			continue
+		}
+		if i > 0 {
+			n.opts.Logger.Warn("checkpoints are kept elsewhere while the first data folder can't be used", "folder", f.path)
+		}
+		return localStore(f.path), func() error { return nil }, nil
+	}
+	return nil, nil, n.folders.Unusable()
+}
+
+// CreateCheckpoints makes the checkpoints of a stopped node's data folders, which it locks meanwhile: of one partition, or (nil) of
 // the whole node. progress, if set, is given the state of things now and then.
 func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full bool, progress func(CheckpointsAnswer)) (_ CheckpointsAnswer, err error) {
 	o.CheckpointPeriod = -1
@@ -393,15 +425,15 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 
 // startForCheckpoints opens the data folder and its partitions, and nothing that others could see.
 func (n *Node) startForCheckpoints(ctx context.Context) error {
-	if _, err := ReadIdentity(n.opts.DataDir); err != nil {
-		return err
-	}
-	folder, err := OpenFolder(n.opts.DataDir, Identity{})
+	folders, err := OpenExisting(n.opts.DataDirs)
 	if err != nil {
 		return err
 	}
-	n.folder = folder
-	n.onClose(dataFolder, folder.Close)
+	n.folders = folders
+	n.onClose(dataFolder, folders.Close)
+	if err := folders.Unusable(); err != nil {
+		return err
+	}
 	for _, start := range []func(context.Context) error{n.startPool, n.openReplicas} {
 		if err := start(ctx); err != nil {
 			return err
@@ -410,8 +442,17 @@ func (n *Node) startForCheckpoints(ctx context.Context) error {
 	return n.startCheckpoints(ctx, nil, nil)
 }
 
-// LiveNode tells whether a process runs on a data folder, and where it serves operators.
-func LiveNode(dataDir string) (addr string, live bool, err error) {
+// LiveNode tells whether a process runs on any of a node's data folders, and where it serves operators.
+func LiveNode(dataDirs ...string) (addr string, live bool, err error) {
+	for _, dir := range dataDirs {
+		if addr, live, err = liveOn(dir); live {
+			return addr, live, err
+		}
+	}
+	return addr, live, err
+}
+
+func liveOn(dataDir string) (addr string, live bool, err error) {
 	if _, err := ReadIdentity(dataDir); err != nil {
 		return "", false, err
 	}

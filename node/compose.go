@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"path/filepath"
 
 	"replicanode/duplication"
+	"replicanode/gc"
 	"replicanode/peer"
 	"replicanode/plog"
 	"replicanode/replica"
@@ -50,18 +50,18 @@ func ignoreClosed(err error) error {
 
 func (n *Node) openFolder(ctx context.Context) error {
 	want := Identity{ClusterID: n.opts.ClusterID, Partitions: n.opts.Partitions}
-	if fresh, err := inspectFolder(n.opts.DataDir); err == nil && fresh && want.Partitions == 0 {
-		want.Partitions = newFolderPartitions
-	}
-	folder, err := OpenFolder(n.opts.DataDir, want)
+	folder, err := OpenFolders(n.opts.DataDirs, want)
 	if err != nil {
 		return err
 	}
-	n.folder = folder
+	n.folders = folder
 	n.onClose(dataFolder, folder.Close)
 	n.announced = true
-	n.opts.Logger.Info("starting", "data", n.opts.DataDir, "cluster", folder.Identity.ClusterID, "node", folder.Identity.NodeID,
+	n.opts.Logger.Info("starting", "data", folder.String(), "cluster", folder.Identity.ClusterID, "node", folder.Identity.NodeID,
 		"partitions", folder.Identity.Partitions, "version", ThisBuild().Version, "pid", os.Getpid())
+	for _, note := range folder.notes {
+		n.opts.Logger.Warn("data folders", "note", note)
+	}
 	if n.admin, err = admin.New(admin.Options{Listener: n.listeners.admin, Gatherer: n.registry, Health: n, Password: n.opts.RequirePass,
 		MaxConnections: n.opts.MaxAdminConnections, Logger: n.opts.Logger, Registerer: n.registry}); err != nil {
 		return err
@@ -75,7 +75,8 @@ func (n *Node) openFolder(ctx context.Context) error {
 		n.opts.Logger.Warn("addresses file not written", "error", err)
 	}
 	n.onClose("addresses file", folder.removeAddresses)
-	r := n.opts.replicaOptions(folder.Identity, nil)
+	r := n.opts.replicaOptions(folder.Identity)
+	r.Dir, r.Syncer = partitionsDir, plog.NewSyncer(plog.SyncerOptions{})
 	r.EnsureDefaults()
 	n.limits = limits{mutation: r.MaxMutationBytes, duplicated: r.MaxDuplicatedBytes}
 	return n.acceptClients(ctx)
@@ -112,21 +113,18 @@ const logBallastBytes = 64 << 10
 // openReplicas opens every partition on the long pool, replays its log, and waits for its leader.
 func (n *Node) openReplicas(ctx context.Context) error {
 	metrics := plog.NewMetrics(n.registry)
-	var err error
-	if n.syncer, err = n.newSyncer(n.opts.DataDir, n.logFS, metrics); err != nil {
+	disks, err := n.startSyncers(ctx, metrics)
+	if err != nil {
 		return err
 	}
-	if err := n.startService(ctx, "log syncer", n.syncer); err != nil {
-		return err
-	}
-	id := n.folder.Identity
+	id := n.folders.Identity
 	n.phases.progress(0, int(id.Partitions))
-	o := n.opts.replicaOptions(id, n.syncer)
+	o := n.opts.replicaOptions(id)
+	o.Disks, o.Placement = disks, n.folders.placement
 	o.Log.Metrics, o.Log.BallastBytes = metrics, logBallastBytes
 	o.Runner = &openRunner{tasks: n.tasks, phases: &n.phases, total: int(id.Partitions)}
 	o.DurableAdvanced, o.Registerer = n.durableAdvanced, n.registry
-	o.MustExist = n.folder.mustExist()
-	o.FS = n.logFS
+	o.MustExist = n.folders.mustExist()
 	if n.host, err = replica.NewHost(o); err != nil {
 		return err
 	}
@@ -151,6 +149,39 @@ func (n *Node) openReplicas(ctx context.Context) error {
 	return nil
 }
 
+// startSyncers starts a syncer for each data folder, with the folder's journal, so that the logs on one disk do not wait for the syncs of
+// another. Of several folders, one whose journal can't be brought back cannot be used.
+func (n *Node) startSyncers(ctx context.Context, metrics *plog.Metrics) ([]replica.Disk, error) {
+	var disks []replica.Disk
+	for i := range n.folders.list {
+		f := &n.folders.list[i]
+		disk := replica.Disk{Dir: filepath.Join(f.path, partitionsDir)}
+		if n.logFS != nil {
+			disk.FS = n.logFS(i)
+		}
+		if f.err == nil {
+			syncer, err := n.newSyncer(f.path, disk.FS, metrics)
+			switch {
+			case err == nil:
+				if err := n.startService(ctx, "log syncer", syncer); err != nil {
+					return nil, err
+				}
+				n.syncers = append(n.syncers, syncer)
+				disk.Syncer = syncer
+			case len(n.folders.list) == 1:
+				return nil, err
+			default:
+				f.err = err
+			}
+		}
+		if f.err != nil {
+			disk.Err = &FolderError{Path: f.path, Reason: f.err}
+		}
+		disks = append(disks, disk)
+	}
+	return disks, nil
+}
+
 func (n *Node) startDuplication(ctx context.Context) error {
 	if err := n.startReceiver(ctx); err != nil {
 		return err
@@ -160,13 +191,13 @@ func (n *Node) startDuplication(ctx context.Context) error {
 		return fmt.Errorf("make the peer client: %w", err)
 	}
 	n.onClose("peer client", n.client.Close)
-	id := n.folder.Identity
-	paused, err := n.folder.readPaused()
+	id := n.folders.Identity
+	paused, err := n.folders.readPaused()
 	if err != nil {
 		return err
 	}
 	o := duplication.Options{
-		Paused: paused, SavePaused: n.folder.savePaused,
+		Paused: paused, SavePaused: n.folders.savePaused,
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions, Remotes: n.opts.DuplicateTo, Network: n.client, Jobs: n.tasks,
 		TailBytes: int(n.opts.DupTailBytes), BatchBytes: int(n.opts.DupBatchBytes), WindowBytes: int(n.opts.DupWindowBytes),
 		MaxTailBytes: int(n.opts.Dup.TailTotalBytes), WindowBatches: n.opts.Dup.WindowBatches, ReadAheadBytes: int(n.opts.Dup.ReadAheadBytes),
@@ -182,7 +213,7 @@ func (n *Node) startDuplication(ctx context.Context) error {
 }
 
 func (n *Node) startReceiver(ctx context.Context) error {
-	id := n.folder.Identity
+	id := n.folders.Identity
 	var err error
 	n.receiver, err = duplication.NewReceiver(duplication.ReceiverOptions{
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions,
@@ -218,7 +249,7 @@ func (n *Node) target(partition uint32) duplication.Target {
 // which of its addresses others can reach.
 func (n *Node) leaderAddress(node uint64) string {
 	tcp, ok := n.listeners.peer.Addr().(*net.TCPAddr)
-	if node != n.folder.Identity.NodeID || !ok || tcp.IP.IsUnspecified() {
+	if node != n.folders.Identity.NodeID || !ok || tcp.IP.IsUnspecified() {
 		return ""
 	}
 	return tcp.String()
@@ -262,19 +293,28 @@ func (n *Node) serveClients(context.Context) error {
 	return nil
 }
 
-// writeGate refuses writes while the disk is critically full.
-func (n *Node) writeGate() error {
-	if err := n.maintenance.disk.Gate(); err != nil {
-		return fmt.Errorf("OOM %w", err)
+// writeGate refuses writes to a partition while its disk is critically full, or does not answer: they would only pile up.
+func (n *Node) writeGate(partition int) error {
+	err := n.maintenance.disk.Gate(n.folders.placement[partition])
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, gc.ErrNoAnswer):
+		return fmt.Errorf("TRYAGAIN %w", err)
 	}
-	return nil
+	return fmt.Errorf("OOM %w", err)
 }
 
 // diskFull names the disk that has no room for a log, and what is free on it.
 func (n *Node) diskFull() string {
-	var st unix.Statfs_t
-	if err := unix.Statfs(n.opts.DataDir, &st); err != nil {
-		return fmt.Sprintf("the disk of %s is full: writes are refused until there is space", n.opts.DataDir)
+	path, free := "", uint64(0)
+	for _, d := range n.maintenance.disk.Status() {
+		if d.TotalBytes > 0 && (path == "" || d.FreeBytes < free) {
+			path, free = d.Path, d.FreeBytes
+		}
 	}
-	return fmt.Sprintf("the disk of %s is full: %d bytes free; writes are refused until there is space", n.opts.DataDir, st.Bavail*uint64(st.Bsize))
+	if path == "" {
+		return fmt.Sprintf("the disk of %s is full: writes are refused until there is space", n.folders)
+	}
+	return fmt.Sprintf("the disk of %s is full: %d bytes free; writes are refused until there is space", path, free)
 }

@@ -9,13 +9,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"replicanode/replica"
 )
 
-// formatVersion is the newest layout of a data folder that this build reads and writes.
-const formatVersion = 1
+// formatVersion is the newest layout of a data folder that this build reads. A folder that is the only one of its node is written with
+// soleFormatVersion; one of several with formatVersion, so that a build that knows nothing of the others refuses it.
+const (
+	soleFormatVersion = 1
+	formatVersion     = 2
+)
 
 // Names inside a data folder.
 const (
@@ -39,59 +46,168 @@ type Identity struct {
 // ErrFolderInUse is returned when another process holds a data folder.
 var ErrFolderInUse = errors.New("in use by another process")
 
-// Folder is an open, locked data folder.
-type Folder struct {
-	Path     string
-	Identity Identity
-	lock     *os.File
-	// mayStartEmpty is that of nodeFile.
-	mayStartEmpty []uint32
+// folder is one data folder as it was found.
+type folder struct {
+	path string // as it was given
+	real string // absolute and without links
+	// fresh: absent or empty. file is set when it is not.
+	fresh bool
+	file  nodeFile
+	// partitions are those whose folders are there and hold something, in order; leftovers whether there are dropped replicas or
+	// checkpoints.
+	partitions []uint32
+	leftovers  bool
+	free       uint64 // bytes
+	// err is why the folder cannot be used.
+	err  error
+	lock *os.File
 }
 
-// OpenFolder locks the data folder at path, creating it when it does not exist. want gives the identity of a new folder; of an
-// existing one it is compared where it is set (ClusterID 0 and Partitions 0 accept what is there). Nothing is written to a folder
-// that is not ours: a foreign, newer or differing one is refused. Errors name --data-dir and say what to do.
-func OpenFolder(path string, want Identity) (*Folder, error) {
-	f, err := openFolder(path, want)
+// diskPatience is how long a disk may take to answer what is asked of it at the start.
+const diskPatience = 5 * time.Second
+
+// inspect looks at the folders, at all of them at the same time. With probe it is tried whether
+// a disk can be written to; else nothing is written. A disk that does not answer is an error of its folder; what was asked of it ends
+// when it answers.
+func inspect(paths []string, probe bool) []*folder {
+	answers := make([]chan *folder, len(paths))
+	for i, path := range paths {
+		answers[i] = make(chan *folder, 1)
+		go func() { answers[i] <- inspectOne(path, probe) }()
+	}
+	folders := make([]*folder, len(paths))
+	patience := time.NewTimer(diskPatience)
+	defer patience.Stop()
+	expired := make(chan struct{})
+	for i, path := range paths {
+		select {
+		case folders[i] = <-answers[i]:
+			continue
+		case <-patience.C:
+			close(expired)
+		case <-expired:
+		}
+		select {
+		case folders[i] = <-answers[i]:
+		default:
+			abs, _ := filepath.Abs(path)
+			folders[i] = &folder{path: path, real: abs, err: fmt.Errorf("its disk does not answer within %v", diskPatience)}
+		}
+	}
+	return folders
+}
+
+func inspectOne(path string, probe bool) *folder {
+	f := &folder{path: path}
+	var err error
+	if f.real, err = realPath(path); err != nil {
+		f.real, _ = filepath.Abs(path)
+		f.err = fmt.Errorf("can't be found: %w; give a folder that this user may read and write", err)
+		if errors.Is(err, unix.ENOTDIR) {
+			f.err = notAFolder(err)
+		}
+		return f
+	}
+	if f.fresh, f.err = inspectFolder(path); f.err != nil {
+		return f
+	}
+	var st unix.Statfs_t
+	for dir := f.real; ; dir = filepath.Dir(dir) {
+		if err := unix.Statfs(dir, &st); err == nil {
+			f.free = st.Bavail * uint64(st.Bsize)
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			f.err = fmt.Errorf("can't be asked for its space: %w", err)
+			return f
+		}
+	}
+	if f.fresh {
+		return f
+	}
+	if f.file, f.err = readNodeFile(path); f.err == nil {
+		f.err = f.scan()
+	}
+	if f.err == nil && probe {
+		f.err = probeDisk(path)
+	}
+	return f
+}
+
+// probeFile is overwritten to see whether a disk takes writes, here and by package gc.
+const probeFile = "disk-probe"
+
+// probeDisk writes and syncs a block. A disk that is full passes.
+func probeDisk(path string) error {
+	file, err := os.OpenFile(filepath.Join(path, probeFile), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = file.WriteAt(make([]byte, 4096), 0)
+		if err == nil {
+			err = file.Sync()
+		}
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("can't be written to: %w; give a folder that this user may write to", err)
+	}
+	return nil
+}
+
+// scan finds out what the folder holds.
+func (f *folder) scan() error {
+	entries, err := readNames(filepath.Join(f.path, partitionsDir))
+	if err != nil {
+		return err
+	}
+	for _, name := range entries {
+		id, err := strconv.ParseUint(name, 10, 32)
+		if err != nil || name != replica.PartitionDir(uint32(id)) || uint32(id) >= f.file.Partitions {
+			continue
+		}
+		inside, err := readNames(filepath.Join(f.path, partitionsDir, name))
+		if err != nil {
+			return err
+		}
+		if len(inside) > 0 {
+			f.partitions = append(f.partitions, uint32(id))
+		}
+	}
+	for _, dir := range []string{droppedDir, checkpointsDir} {
+		names, err := readNames(filepath.Join(f.path, dir))
+		if err != nil {
+			return err
+		}
+		f.leftovers = f.leftovers || len(names) > 0
+	}
+	return nil
+}
+
+// readNames are the names in a folder, none when it does not exist.
+func readNames(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("can't be read: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+func notAFolder(err error) error {
+	return fmt.Errorf("is not a folder, or below something that is not; give a folder: %w", err)
+}
+
+// about puts the folder's name before an error.
+func about(path string, err error) error {
 	var flag *FlagError
-	if err != nil && !errors.As(err, &flag) {
-		err = fmt.Errorf("--data-dir %s: %w", path, err)
+	if err == nil || errors.As(err, &flag) {
+		return err
 	}
-	return f, err
-}
-
-func openFolder(path string, want Identity) (*Folder, error) {
-	fresh, err := inspectFolder(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return nil, fmt.Errorf("can't be created: %w; give a folder that this user may write to", err)
-	}
-	lock, err := lockFolder(path)
-	if err != nil {
-		return nil, err
-	}
-	f := &Folder{Path: path, lock: lock}
-	if fresh {
-		err = f.initialize(want, nil)
-	} else {
-		err = f.load(want)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// Close releases the lock.
-func (f *Folder) Close() error {
-	if f.lock == nil {
-		return nil
-	}
-	err := f.lock.Close()
-	f.lock = nil
-	return err
+	return fmt.Errorf("--data-dir %s: %w", path, err)
 }
 
 // inspectFolder reports whether path is absent or empty (fresh), and refuses a folder that holds somebody else's files.
@@ -101,7 +217,7 @@ func inspectFolder(path string) (fresh bool, err error) {
 		return true, nil
 	}
 	if errors.Is(err, unix.ENOTDIR) {
-		return false, fmt.Errorf("is not a folder, or below something that is not; give a folder: %w", err)
+		return false, notAFolder(err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("can't be read: %w; give a folder that this user may read and write", err)
@@ -137,39 +253,32 @@ func lockFolder(path string) (*os.File, error) {
 	return file, nil
 }
 
-// initialize writes the identity of a new folder, whole or not at all. The folder holds the partitions present.
-func (f *Folder) initialize(want Identity, present []uint32) error {
+// newIdentity completes the identity of a new node.
+func newIdentity(want Identity) (Identity, error) {
 	id := want
-	id.FormatVersion = formatVersion
+	id.FormatVersion = soleFormatVersion
 	id.Created = time.Now().UTC().Truncate(time.Second)
 	for id.ClusterID == 0 {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return fmt.Errorf("choose a cluster id: %w", err)
+		n, err := randomNumber()
+		if err != nil {
+			return id, fmt.Errorf("choose a cluster id: %w", err)
 		}
 		// 53 bits: the id passes through JSON readers that keep numbers as doubles.
-		id.ClusterID = binary.LittleEndian.Uint64(b[:]) >> 11
+		id.ClusterID = n >> 11
 	}
 	if id.NodeID == 0 {
 		id.NodeID = 1
 	}
-	return f.write(id, allPartitions(id.Partitions, present))
+	if id.Partitions == 0 {
+		id.Partitions = newFolderPartitions
+	}
+	return id, nil
 }
 
-func (f *Folder) load(want Identity) error {
-	file, err := readNodeFile(f.Path)
-	if err != nil {
-		return err
-	}
-	id := file.Identity
-	if want.Partitions != 0 && want.Partitions != id.Partitions {
-		return &FlagError{Flag: "partitions", Value: fmt.Sprint(want.Partitions), Reason: fmt.Sprintf("data folder %s was made with %d partitions, and their number can't change; leave the flag out or give %d", f.Path, id.Partitions, id.Partitions)}
-	}
-	if want.ClusterID != 0 && want.ClusterID != id.ClusterID {
-		return &FlagError{Flag: "cluster-id", Value: fmt.Sprint(want.ClusterID), Reason: fmt.Sprintf("data folder %s belongs to cluster %d", f.Path, id.ClusterID)}
-	}
-	f.Identity, f.mayStartEmpty = id, file.MayStartEmpty
-	return nil
+func randomNumber() (uint64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:]), err
 }
 
 // ReadIdentity reads the identity of a data folder without locking it. Errors name --data-dir and say what to do.
@@ -196,7 +305,8 @@ func readNodeFile(path string) (id nodeFile, err error) {
 	if id.FormatVersion > formatVersion {
 		return id, fmt.Errorf("has format %d, newer than this build's %d; run the newer build, or give another folder", id.FormatVersion, formatVersion)
 	}
-	if id.FormatVersion < 1 || id.ClusterID == 0 || id.NodeID == 0 || id.Partitions == 0 {
+	several := id.FormatVersion > soleFormatVersion
+	if id.FormatVersion < 1 || id.ClusterID == 0 || id.NodeID == 0 || id.Partitions == 0 || several != (id.Set != nil && id.Folder != "" && len(id.Set.Folders) > 0) {
 		return id, fmt.Errorf("%s is damaged: a field is missing; put that file back from a copy, or give another folder", identityFile)
 	}
 	return id, nil
@@ -248,14 +358,6 @@ type Addresses struct {
 	PID    int    `json:"pid"`
 }
 
-func (f *Folder) writeAddresses(a Addresses) error {
-	data, err := json.Marshal(a)
-	if err != nil {
-		return fmt.Errorf("encode addresses: %w", err)
-	}
-	return writeFileSynced(filepath.Join(f.Path, addressesFile), append(data, '\n'))
-}
-
 // readAddresses reads where the node on a data folder listens.
 func readAddresses(path string) (Addresses, error) {
 	var a Addresses
@@ -267,12 +369,4 @@ func readAddresses(path string) (Addresses, error) {
 		return a, fmt.Errorf("%s of data folder %s is damaged: %w", addressesFile, path, err)
 	}
 	return a, nil
-}
-
-func (f *Folder) removeAddresses() error {
-	err := os.Remove(filepath.Join(f.Path, addressesFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove addresses file: %w", err)
-	}
-	return nil
 }

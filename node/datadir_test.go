@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func mustOpen(t *testing.T, path string, want Identity) *Folder {
+func mustOpen(t *testing.T, path string, want Identity) *Folders {
 	t.Helper()
-	f, err := OpenFolder(path, want)
+	f, err := OpenFolders([]string{path}, want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestFolderKeepsItsIdentity(t *testing.T) {
 func TestFolderOfAnotherProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	mustOpen(t, path, Identity{Partitions: 4})
-	if _, err := OpenFolder(path, Identity{}); !errors.Is(err, ErrFolderInUse) || !strings.HasPrefix(err.Error(), "--data-dir "+path+": ") || !strings.Contains(err.Error(), "stop that process") {
+	if _, err := OpenFolders([]string{path}, Identity{}); !errors.Is(err, ErrFolderInUse) || !strings.HasPrefix(err.Error(), "--data-dir "+path+": ") || !strings.Contains(err.Error(), "stop that process") {
 		t.Fatalf("second open: %v", err)
 	}
 }
@@ -48,7 +48,7 @@ func TestFolderThatIsNotOursIsLeftAlone(t *testing.T) {
 		reason              string
 	}{
 		{"somebody's files", "letter.txt", "dear", Identity{}, `--data-dir FOLDER: is not empty and has no NODE file (it holds "letter.txt"); give`},
-		{"newer format", "NODE", `{"format_version":2,"cluster_id":1,"node_id":1,"partitions":1}`, Identity{}, "--data-dir FOLDER: has format 2, newer than this build's 1; run the newer build"},
+		{"newer format", "NODE", `{"format_version":3,"cluster_id":1,"node_id":1,"partitions":1}`, Identity{}, "--data-dir FOLDER: has format 3, newer than this build's 2; run the newer build"},
 		{"damaged identity", "NODE", `{"format_version":1`, Identity{}, "--data-dir FOLDER: NODE is damaged"},
 		{"empty identity", "NODE", `{"format_version":1}`, Identity{}, "--data-dir FOLDER: NODE is damaged"},
 		{"other partitions", "NODE", `{"format_version":1,"cluster_id":1,"node_id":1,"partitions":8}`, Identity{Partitions: 16}, "--partitions 16"},
@@ -59,7 +59,7 @@ func TestFolderThatIsNotOursIsLeftAlone(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(path, tc.file), []byte(tc.content), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := OpenFolder(path, tc.want)
+			_, err := OpenFolders([]string{path}, tc.want)
 			if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), path, "FOLDER"), tc.reason) {
 				t.Fatalf("got %v, want a reason with %q", err, tc.reason)
 			}
@@ -96,7 +96,7 @@ func TestFolderThatCannotBeUsed(t *testing.T) {
 		filepath.Join(file, "data"): "is not a folder",
 		"/proc/nothing":             "can't be created",
 	} {
-		f, err := OpenFolder(path, Identity{Partitions: 1})
+		f, err := OpenFolders([]string{path}, Identity{Partitions: 1})
 		if err == nil {
 			_ = f.Close()
 			t.Errorf("%s was opened", path)

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"replicanode/replica"
 	"replicanode/server/admin"
@@ -39,13 +41,35 @@ func (n *Node) partitionReasons() []string {
 	if host == nil {
 		return nil
 	}
-	var reasons []string
+	reasons := n.diskReasons()
 	for _, p := range host.Partitions() {
+		var folder *FolderError
 		switch err := p.Err(); {
+		case errors.As(err, &folder): // named with its folder
 		case err != nil:
 			reasons = append(reasons, fmt.Sprintf("partition %d: %v", p.ID(), err))
 		case !p.Ready():
 			reasons = append(reasons, waitReason(p.Status()))
+		}
+	}
+	return reasons
+}
+
+// diskReasons names the data folders that can't be used or do not answer, and their partitions.
+func (n *Node) diskReasons() []string {
+	var reasons []string
+	for i := range n.folders.list {
+		if f := &n.folders.list[i]; f.err != nil {
+			reasons = append(reasons, fmt.Sprintf("%s: %v", numbers(n.folders.on(i)), &FolderError{f.path, f.err}))
+		}
+	}
+	disks := n.disks.Load()
+	if disks == nil {
+		return reasons
+	}
+	for i, d := range disks.Status() {
+		if d.Stuck {
+			reasons = append(reasons, fmt.Sprintf("%s: the disk of %s does not answer since %s", numbers(n.folders.on(i)), d.Path, d.StuckSince.UTC().Format(time.RFC3339)))
 		}
 	}
 	return reasons

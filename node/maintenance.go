@@ -1,18 +1,33 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"replicanode/gc"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 )
 
-// maintenance is the housekeeping besides checkpoints, all of it tasks on the long pool.
+// maintenance is the housekeeping besides checkpoints, all of it tasks on the long pool. What works on partitions is there once for each
+// data folder, so that a disk that hangs holds up nothing of another one.
 type maintenance struct {
-	disk     *gc.DiskStat
+	disk    *gc.DiskStat
+	folders []folderMaintenance // of those that can be used
+
+	// spacing orders the reactions to disks that fill or empty.
+	spacing sync.Mutex
+}
+
+// folderMaintenance collects the garbage in one data folder.
+type folderMaintenance struct {
 	logs     *gc.Logs
 	replicas *gc.Replicas
 	values   *gc.Values
@@ -23,17 +38,18 @@ func (n *Node) startGC(ctx context.Context) error {
 	if err := n.makeGC(); err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		name string
-		run  service
-	}{
-		{"disk statistics", n.maintenance.disk},
-		{"log collection", n.maintenance.logs},
-		{"replica collection", n.maintenance.replicas},
-		{"value collection", n.maintenance.values},
-	} {
-		if err := n.startService(ctx, s.name, s.run); err != nil {
-			return err
+	if err := n.startService(ctx, "disk statistics", n.maintenance.disk); err != nil {
+		return err
+	}
+	n.disks.Store(n.maintenance.disk)
+	for _, f := range n.maintenance.folders {
+		for _, s := range []struct {
+			name string
+			run  service
+		}{{"log collection", f.logs}, {"replica collection", f.replicas}, {"value collection", f.values}} {
+			if err := n.startService(ctx, s.name, s.run); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -41,33 +57,56 @@ func (n *Node) startGC(ctx context.Context) error {
 
 func (n *Node) makeGC() error {
 	m := &n.maintenance
+	o := gc.DiskStatOptions{
+		Dirs: n.folders.Paths(), Runner: n.tasks, Changed: n.spaceChanged, Garbage: n.garbage, Logger: n.opts.Logger, Registerer: n.registry,
+		Watermarks: gc.Watermarks{LowBytes: n.opts.DiskLowBytes, CriticalBytes: n.opts.DiskCriticalBytes}, Usage: n.diskUsage, FS: n.diskFS,
+	}
+	for i := range n.folders.list {
+		o.Failed = append(o.Failed, n.folders.list[i].err)
+	}
 	var err error
-	if m.disk, err = gc.NewDiskStat(gc.DiskStatOptions{
-		Dirs: []string{n.opts.DataDir}, Runner: n.tasks, Changed: n.spaceChanged, Garbage: n.garbage, Logger: n.opts.Logger, Registerer: n.registry,
-		Watermarks: gc.Watermarks{LowBytes: n.opts.DiskLowBytes, CriticalBytes: n.opts.DiskCriticalBytes},
-	}); err != nil {
+	if m.disk, err = gc.NewDiskStat(o); err != nil {
 		return fmt.Errorf("make disk statistics: %w", err)
 	}
-	logs := gc.LogsOptions{Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: n.registry}
-	values := gc.ValuesOptions{Runner: n.tasks, Logger: n.opts.Logger, Registerer: n.registry}
-	for _, p := range n.host.Partitions() {
-		logs.Partitions = append(logs.Partitions, gc.FromOwner(p)) // one that failed is named by gc explain
-	}
-	for _, p := range n.openPartitions() {
-		values.Partitions = append(values.Partitions, p)
-	}
-	if m.logs, err = gc.NewLogs(logs); err != nil {
-		return fmt.Errorf("make log collection: %w", err)
-	}
-	if m.values, err = gc.NewValues(values); err != nil {
-		return fmt.Errorf("make value collection: %w", err)
-	}
-	if m.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
-		Dropped: Dropped(n.opts.DataDir), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: gc.PacerOptions{Baseline: float64(n.opts.GCRate)}, Space: m.disk.Space, Logger: n.opts.Logger, Registerer: n.registry,
-	}); err != nil {
-		return fmt.Errorf("make replica collection: %w", err)
+	for i := range n.folders.list {
+		if n.folders.list[i].err != nil {
+			continue
+		}
+		f, err := n.makeFolderGC(i)
+		if err != nil {
+			return err
+		}
+		m.folders = append(m.folders, f)
 	}
 	return nil
+}
+
+// makeFolderGC makes what collects garbage in a data folder.
+func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
+	path := n.folders.list[index].path
+	registry := prometheus.WrapRegistererWith(prometheus.Labels{"path": path}, n.registry)
+	logs := gc.LogsOptions{Name: path, Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: registry}
+	values := gc.ValuesOptions{Name: path, Runner: n.tasks, Logger: n.opts.Logger, Registerer: registry}
+	for _, id := range n.folders.on(index) {
+		p := n.host.Partition(id)
+		logs.Partitions = append(logs.Partitions, gc.FromOwner(p)) // one that failed is named by gc explain
+		if p.Err() == nil && p.Log() != nil {
+			values.Partitions = append(values.Partitions, p)
+		}
+	}
+	if f.logs, err = gc.NewLogs(logs); err != nil {
+		return f, fmt.Errorf("make log collection: %w", err)
+	}
+	if f.values, err = gc.NewValues(values); err != nil {
+		return f, fmt.Errorf("make value collection: %w", err)
+	}
+	if f.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
+		Name: path, Dropped: droppedIn(path), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: gc.PacerOptions{Baseline: float64(n.opts.GCRate)},
+		Space: func() (gc.Level, int64) { return n.maintenance.disk.SpaceOf(index) }, Logger: n.opts.Logger, Registerer: registry,
+	}); err != nil {
+		return f, fmt.Errorf("make replica collection: %w", err)
+	}
+	return f, nil
 }
 
 // garbage is what a partition's log and database keep and nobody needs: spare log files, and entries that go with the next compaction.
@@ -85,8 +124,8 @@ func (n *Node) garbage(partition uint32) int64 {
 	return bytes
 }
 
-// Dropped is the place of a data folder where dropped replicas wait for their removal.
-func Dropped(dataDir string) *gc.Dropped {
+// droppedIn is the place of a data folder where dropped replicas wait for their removal.
+func droppedIn(dataDir string) *gc.Dropped {
 	return gc.NewDropped(nil, filepath.Join(dataDir, droppedDir), filepath.Join(dataDir, partitionsDir), nil)
 }
 
@@ -103,35 +142,40 @@ func (n *Node) duplicationHolds(partition uint32) []gc.Hold {
 // needs no preparation. It is called before maintenance has started, too.
 func (n *Node) durableAdvanced(uint32) {
 	if n.phases.readiness().Phase == PhaseServing {
-		n.maintenance.logs.Trigger()
+		n.maintenance.triggerLogs()
 	}
 }
 
-// spaceChanged reacts to a disk that fills or empties: while space is short, garbage collection goes above everything else on the
-// long pool, with or without the controller of priorities, and what can be freed is freed at once. At the critical level the private logs keep no spare files, either. Writes are refused by the gate
-// that the clients' server asks.
-func (n *Node) spaceChanged(level gc.Level, refuse error) {
-	n.host.SetFrugal(level == gc.LevelCritical)
+// spaceChanged reacts to a disk that fills or empties: while space is short anywhere, garbage collection goes above everything else on
+// the long pool, with or without the controller of priorities, and what can be freed there is freed at once. At the critical level the
+// private logs of that disk keep no spare files, either. Writes to it are refused by the gate that the clients' server asks.
+func (n *Node) spaceChanged(disk int, level gc.Level, refuse error) {
+	m := &n.maintenance
+	m.spacing.Lock()
+	defer m.spacing.Unlock()
+	n.host.SetFrugal(disk, level == gc.LevelCritical)
+	worst, _ := m.disk.Space()
 	for _, spec := range n.tasks.Specs() {
 		switch spec.Code {
 		case tasks.GCLogs, tasks.GCReplicas, tasks.GCValues:
-			if err := n.liftForSpace(spec, level); err != nil {
+			if err := n.liftForSpace(spec, worst); err != nil {
 				n.opts.Logger.Error("priority of garbage collection not changed", "code", string(spec.Code), "error", err)
 			}
 		}
 	}
+	path := n.folders.list[disk].path
 	if level == gc.LevelOK {
-		n.opts.Logger.Info("disk space recovered")
+		n.opts.Logger.Info("disk space recovered", "path", path)
 		return
 	}
-	attrs := []any{"level", level.String(), "refusing_writes", refuse != nil}
+	attrs := []any{"path", path, "level", level.String(), "refusing_writes", refuse != nil}
 	if refuse != nil {
 		attrs = append(attrs, "reason", refuse)
 	}
 	n.opts.Logger.Warn("disk space is short", attrs...)
-	n.maintenance.logs.Trigger()
-	n.maintenance.replicas.Trigger()
-	n.maintenance.values.Trigger()
+	for _, trigger := range m.triggers() {
+		trigger()
+	}
 }
 
 // liftForSpace puts a code at HIGH while space is short, and back to what its spec says after.
@@ -145,13 +189,47 @@ func (n *Node) liftForSpace(spec tasks.Spec, level gc.Level) error {
 // triggers are the periodic tasks that can be run by hand.
 func (m *maintenance) triggers() map[tasks.Code]func() {
 	return map[tasks.Code]func(){
-		tasks.DiskStat:   m.disk.Trigger,
-		tasks.GCLogs:     m.logs.Trigger,
-		tasks.GCReplicas: m.replicas.Trigger,
-		tasks.GCValues:   m.values.Trigger,
+		tasks.DiskStat: m.disk.Trigger,
+		tasks.GCLogs:   m.triggerLogs,
+		tasks.GCReplicas: func() {
+			for _, f := range m.folders {
+				f.replicas.Trigger()
+			}
+		},
+		tasks.GCValues: func() {
+			for _, f := range m.folders {
+				f.values.Trigger()
+			}
+		},
 	}
 }
 
+func (m *maintenance) triggerLogs() {
+	for _, f := range m.folders {
+		f.logs.Trigger()
+	}
+}
+
+// status puts what is known of all data folders together.
 func (m *maintenance) status() GCAnswer {
-	return GCAnswer{Logs: m.logs.Explain(), Dropped: m.replicas.Status(), Values: m.values.Status()}
+	a := GCAnswer{Logs: []gc.LogStatus{}, Values: []gc.ValuesStatus{}}
+	a.Dropped.Folders = []gc.FolderStatus{}
+	var problems []string
+	for _, f := range m.folders {
+		a.Logs = append(a.Logs, f.logs.Explain()...)
+		a.Values = append(a.Values, f.values.Status()...)
+		st := f.replicas.Status()
+		a.Dropped.Folders = append(a.Dropped.Folders, st.Folders...)
+		a.Dropped.BacklogBytes += st.BacklogBytes
+		a.Dropped.BytesPerSecond += st.BytesPerSecond
+		a.Dropped.DeletedBytes += st.DeletedBytes
+		if st.LastError != "" {
+			problems = append(problems, st.LastError)
+		}
+	}
+	a.Dropped.LastError = strings.Join(problems, "; ")
+	slices.SortFunc(a.Logs, func(x, y gc.LogStatus) int { return cmp.Compare(x.Partition, y.Partition) })
+	slices.SortFunc(a.Values, func(x, y gc.ValuesStatus) int { return cmp.Compare(x.Partition, y.Partition) })
+	slices.SortStableFunc(a.Dropped.Folders, func(x, y gc.FolderStatus) int { return x.Dropped.Compare(y.Dropped) })
+	return a
 }

@@ -43,7 +43,7 @@ func TestVanishedPartitionIsMissed(t *testing.T) {
 	if r := n.Ready(); !r.Ready {
 		t.Errorf("%+v", r)
 	}
-	if got := n.folder.mustExist(); !slices.Equal(got, []uint32{0, 1}) {
+	if got := n.folders.mustExist(); !slices.Equal(got, []uint32{0, 1}) {
 		t.Errorf("must exist: %v", got)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"replicanode/checkpoint"
 	"replicanode/duplication"
+	"replicanode/gc"
 	"replicanode/peer"
 	"replicanode/plog"
 	"replicanode/replica"
@@ -34,9 +35,11 @@ type Node struct {
 	jobs     jobs
 
 	listeners struct{ redis, admin, peer net.Listener }
-	logFS     vfs.FS                               // of the private logs; nil: the system's
+	logFS     func(disk int) vfs.FS                // of the private logs; nil: the system's
+	diskFS    vfs.FS                               // of disk statistics; nil: the system's
+	diskUsage func(path string) (gc.Usage, error)  // of disk statistics; nil: the system's
 	tls       struct{ server, client *tls.Config } // of peers; nil without certificates
-	folder    *Folder
+	folders   *Folders
 	limits    limits
 	admin     *admin.Server
 	pool      *threadpool.Pool
@@ -45,10 +48,12 @@ type Node struct {
 	// commonWaits is the controller's view of how long Common tasks wait.
 	commonWaits recentWaits
 	tasks       *tasks.Runner
-	syncer      *plog.Syncer
+	syncers     []*plog.Syncer // of the data folders that can be used
 	host        *replica.Host
 	// replicas is host for /readyz, which is asked while host is being made.
 	replicas atomic.Pointer[replica.Host]
+	// disks is maintenance.disk for the same, once it runs.
+	disks    atomic.Pointer[gc.DiskStat]
 	peers    *peer.Server
 	client   *peer.Client
 	source   *duplication.Source
@@ -115,7 +120,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	n.opts.Logger.Info("serving", "listen", n.Addresses().Listen, "admin", n.Addresses().Admin, "peer", n.Addresses().Peer,
-		"partitions", n.folder.Identity.Partitions, "cluster", n.folder.Identity.ClusterID, "data", n.opts.DataDir,
+		"partitions", n.folders.Identity.Partitions, "cluster", n.folders.Identity.ClusterID, "data", n.folders.String(),
 		"seconds", time.Since(n.started).Seconds())
 	return nil
 }

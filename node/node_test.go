@@ -168,7 +168,7 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 		})
 	}
 	fill(t, client(t, n), 200, 300) // after the checkpoint: must not be restored
-	store, err := CheckpointStore(dir)
+	store, err := CheckpointStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,11 +179,11 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 	if _, err := VerifyCheckpoints(t.Context(), store, infos); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); err != nil {
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Sources: []string{dir}, To: to}); err != nil {
 		t.Fatal(err)
 	}
 	var flag *FlagError
-	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); !errors.As(err, &flag) {
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Sources: []string{dir}, To: to}); !errors.As(err, &flag) {
 		t.Fatalf("restore over a folder that is in use: %v", err)
 	}
 	restored := launch(t, Options{DataDir: to})

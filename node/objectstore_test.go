@@ -33,7 +33,7 @@ func TestObjectStore(t *testing.T) {
 	if err := n.jobs.byID[jobs.Jobs[0].ID].Err(); err != nil {
 		t.Fatal(err)
 	}
-	store, closeStore, err := OpenCheckpointStore("", location)
+	store, closeStore, err := OpenCheckpointStore(nil, location)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,10 @@ func (e *FlagError) Error() string {
 
 // Options configures a node. The zero value of a field means its default; DefaultOptions shows them all.
 type Options struct {
-	// DataDir is the data folder. Default "data".
+	// DataDir is the data folder of a node that has one. Default "data".
 	DataDir string
+	// DataDirs are the data folders of a node that has several, each on a disk of its own; they replace DataDir. Default: DataDir.
+	DataDirs []string
 	// AcceptJournalLoss starts in spite of a damaged or missing journal of the private logs, without the acknowledged writes that only it holds.
 	AcceptJournalLoss bool
 	// Partitions is the number of partitions of a new data folder, 1 to 1024; an existing folder keeps its own, and a differing
@@ -92,7 +94,7 @@ type Options struct {
 	// CheckpointPeriod is the time between checkpoints of a partition; negative turns periodic ones off. Default 1 h.
 	CheckpointPeriod time.Duration
 	// CheckpointStore is where checkpoints are kept: a folder, or s3://bucket/prefix?endpoint=URL as package s3store reads it. Default
-	// checkpoints in the data folder.
+	// checkpoints in the (first) data folder.
 	CheckpointStore string
 	// CheckpointKeepFor keeps younger checkpoints whatever their number. Default 0: the number decides alone.
 	CheckpointKeepFor time.Duration
@@ -140,6 +142,9 @@ func DefaultOptions() Options {
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
 	setDefault(&o.DataDir, "data")
+	if len(o.DataDirs) == 0 {
+		o.DataDirs = []string{o.DataDir}
+	}
 	setDefault(&o.Listen, "127.0.0.1:6380")
 	setDefault(&o.Admin, "127.0.0.1:9180")
 	setDefault(&o.Peer, "127.0.0.1:7380")

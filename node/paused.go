@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // pausedFile is the file of a data folder that names the remotes which an operator has paused, JSON; absent: none.
@@ -16,26 +17,37 @@ type pausedRemotes struct {
 	Remotes []string `json:"remotes"`
 }
 
-// savePaused replaces the file.
-func (f *Folder) savePaused(remotes []string) error {
+// savePaused replaces the file in every data folder.
+func (f *Folders) savePaused(remotes []string) error {
 	data, err := json.Marshal(pausedRemotes{remotes})
 	if err != nil {
 		return fmt.Errorf("encode paused remotes: %w", err)
 	}
-	return writeFileSynced(filepath.Join(f.Path, pausedFile), append(data, '\n'))
+	return f.each(func(path string) error { return writeFileSynced(filepath.Join(path, pausedFile), append(data, '\n')) })
 }
 
-func (f *Folder) readPaused() ([]string, error) {
-	data, err := os.ReadFile(filepath.Join(f.Path, pausedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read paused remotes: %w", err)
-	}
-	var paused pausedRemotes
-	if err := json.Unmarshal(data, &paused); err != nil {
-		return nil, fmt.Errorf("data folder %s: %s is damaged (remove it to resume all remotes): %w", f.Path, pausedFile, err)
-	}
-	return paused.Remotes, nil
+// readPaused reads the newest of the files: a folder that was away missed what was said meanwhile.
+func (f *Folders) readPaused() (remotes []string, err error) {
+	var newest time.Time
+	err = f.each(func(path string) error {
+		name := filepath.Join(path, pausedFile)
+		st, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !newest.IsZero() && !st.ModTime().After(newest) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read paused remotes: %w", err)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read paused remotes: %w", err)
+		}
+		var paused pausedRemotes
+		if err := json.Unmarshal(data, &paused); err != nil {
+			return fmt.Errorf("data folder %s: %s is damaged (remove it to resume all remotes): %w", path, pausedFile, err)
+		}
+		newest, remotes = st.ModTime(), paused.Remotes
+		return nil
+	})
+	return remotes, err
 }

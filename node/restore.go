@@ -25,8 +25,8 @@ type RestoreOptions struct {
 	Store *checkpoint.Store
 	// To is the new data folder: absent, empty, or left by an interrupted restore. Required.
 	To string
-	// Source is the data folder of the node that made the checkpoints, "" when it is not at hand.
-	Source string
+	// Sources are data folders of the node that made the checkpoints, empty when none is at hand.
+	Sources []string
 	// Node restores a checkpoint of the whole node by name; "latest" the newest complete one. "": the newest usable checkpoint of each
 	// partition.
 	Node string
@@ -47,7 +47,7 @@ func RestoreCheckpoints(ctx context.Context, o RestoreOptions) (states []checkpo
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
 	}
-	sources := []string{o.Source}
+	sources := slices.Clone(o.Sources)
 	if !strings.Contains(o.Store.Root(), "://") {
 		sources = append(sources, o.Store.Root())
 	}
@@ -70,13 +70,15 @@ func RestoreCheckpoints(ctx context.Context, o RestoreOptions) (states []checkpo
 	if states, err = restoreAll(ctx, &o, id, targets); err != nil {
 		return nil, err
 	}
-	folder := &Folder{Path: o.To}
 	id.ClusterID = 0 // a fresh one
+	if id, err = newIdentity(id); err != nil {
+		return nil, err
+	}
 	present := make([]uint32, len(states))
 	for i := range states {
 		present[i] = states[i].Partition
 	}
-	if err := folder.initialize(id, present); err != nil {
+	if err := writeNodeFile(o.To, nodeFile{Identity: id, MayStartEmpty: allPartitions(id.Partitions, present)}); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(o.To, restoringFile)); err != nil {
@@ -92,9 +94,6 @@ func outside(to string, sources ...string) error {
 		return &FlagError{Flag: "to", Value: to, Reason: err.Error()}
 	}
 	for _, source := range sources {
-		if source == "" {
-			continue
-		}
 		real, err := realPath(source)
 		if err != nil {
 			return fmt.Errorf("find folder %s: %w", source, err)
@@ -134,9 +133,9 @@ type target struct {
 // restoreTargets chooses the checkpoints. The identity is that of the source, as far as it is known.
 func restoreTargets(ctx context.Context, o *RestoreOptions) (Identity, []target, error) {
 	id := Identity{NodeID: 1}
-	if o.Source != "" {
+	if len(o.Sources) > 0 {
 		var err error
-		if id, err = ReadIdentity(o.Source); err != nil {
+		if id, err = ReadIdentity(o.Sources[0]); err != nil {
 			return id, nil, err
 		}
 	}

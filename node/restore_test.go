@@ -45,11 +45,11 @@ func checkpointAll(t *testing.T, n *Node) {
 func restored(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "restored")
-	store, err := CheckpointStore(dir)
+	store, err := CheckpointStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Source: dir, To: to}); err != nil {
+	if _, err := RestoreCheckpoints(t.Context(), RestoreOptions{Store: store, Sources: []string{dir}, To: to}); err != nil {
 		t.Fatal(err)
 	}
 	return to
@@ -251,8 +251,8 @@ func TestRestoredFolderHasItsOwnIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkpointAll(t, primary)
-	origin := primary.folder.Identity.ClusterID
-	store, err := CheckpointStore(dir)
+	origin := primary.folders.Identity.ClusterID
+	store, err := CheckpointStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestRestoredFolderHasItsOwnIdentity(t *testing.T) {
 	}
 	to := restored(t, dir)
 	other := launch(t, Options{DataDir: to})
-	if id := other.folder.Identity; id.ClusterID == origin || id.ClusterID == 0 {
+	if id := other.folders.Identity; id.ClusterID == origin || id.ClusterID == 0 {
 		t.Errorf("cluster id %d, that of the origin is %d", id.ClusterID, origin)
 	}
 	p := other.host.Partition(0)

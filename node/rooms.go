@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"replicanode/peer"
@@ -39,13 +38,11 @@ func (o *Options) poolOptions() threadpool.Options {
 }
 
 // replicaOptions are those of the partitions, without what a running node adds.
-func (o *Options) replicaOptions(id Identity, syncer *plog.Syncer) replica.Options {
+func (o *Options) replicaOptions(id Identity) replica.Options {
 	return replica.Options{
-		Dir:              filepath.Join(o.DataDir, partitionsDir),
 		Partitions:       id.Partitions,
 		NodeID:           id.NodeID,
 		ClusterID:        id.ClusterID,
-		Syncer:           syncer,
 		Log:              plog.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.Storage.LogCacheBytes, MaxPendingBytes: o.Storage.LogPendingBytes, Logger: o.Logger},
 		MaxValueBytes:    o.Clients.MaxValueBytes,
 		MaxMutationBytes: o.Clients.MaxCommandBytes,
@@ -83,7 +80,8 @@ func (o *Options) validateTogether() error {
 	if err := pool.Validate(); err != nil {
 		return fmt.Errorf("options of the long pool: %w", err)
 	}
-	r := o.replicaOptions(Identity{Partitions: max(1, o.Partitions), NodeID: 1, ClusterID: 1}, plog.NewSyncer(plog.SyncerOptions{}))
+	r := o.replicaOptions(Identity{Partitions: max(1, o.Partitions), NodeID: 1, ClusterID: 1})
+	r.Dir, r.Syncer = partitionsDir, plog.NewSyncer(plog.SyncerOptions{})
 	r.EnsureDefaults()
 	if err := r.Validate(); err != nil {
 		return &FlagError{Flag: "max-command-size", Value: strconv.Itoa(o.Clients.MaxCommandBytes), Reason: fmt.Sprintf("does not work with the other limits: %v", err)}

@@ -106,7 +106,7 @@ func TestStopWithASyncThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.logFS = fs
+	n.logFS = func(int) vfs.FS { return fs }
 	if err := n.Start(t.Context()); err != nil {
 		halt(t, n)
 		t.Fatal(err)
@@ -130,12 +130,12 @@ func TestStopWithASyncThatHangs(t *testing.T) {
 	if took > 2*time.Second {
 		t.Errorf("took %v", took)
 	}
-	if _, err := OpenFolder(dir, Identity{}); !errors.Is(err, ErrFolderInUse) {
+	if _, err := OpenFolders([]string{dir}, Identity{}); !errors.Is(err, ErrFolderInUse) {
 		t.Errorf("the folder was given away while it was in use: %v", err)
 	}
 	end, done := context.WithTimeout(context.Background(), waitBound)
 	defer done()
-	if err := errors.Join(n.host.Stop(end), n.syncer.Stop(end), n.folder.Close()); err != nil {
+	if err := errors.Join(n.host.Stop(end), n.syncers[0].Stop(end), n.folders.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := client(t, launch(t, Options{DataDir: dir})).Get(t.Context(), "a").Result(); err != nil || got != "1" {

@@ -22,7 +22,7 @@ func (p *Partition) ApplyDuplicated(ctx context.Context, b mutation.Batch, done 
 		done(0, err)
 		return
 	}
-	if err := p.h.space.admitDuplicated(); err != nil {
+	if err := p.disk.space.admitDuplicated(); err != nil {
 		done(0, err)
 		return
 	}

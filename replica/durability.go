@@ -69,7 +69,7 @@ func (s *pins) leave(decree uint64) {
 type durability struct {
 	// looking is held by whoever looks at the tables. That may sync a folder, so the write path never takes it.
 	looking sync.Mutex
-	// background is the look that the write path asked for; waited for before the database is closed.
+	// background are the looks; waited for before the database is closed.
 	background sync.WaitGroup
 	// sync makes the names in a folder durable. Guarded by looking.
 	sync func(dir string) error
@@ -81,8 +81,11 @@ type durability struct {
 	decree  uint64
 	checked time.Time
 	written int
-	// asked: a background look is under way.
-	asked bool
+	// look is closed when the look in the background that is under way has ended; nil when none is. It began at began.
+	look  chan struct{}
+	began time.Time
+	// closed: no more looks begin.
+	closed bool
 	// discard is the version up to which the database may drop what is superseded.
 	discard uint64
 }
@@ -90,6 +93,8 @@ type durability struct {
 const (
 	// durableMaxAge is how old the answer of Durable may be.
 	durableMaxAge = 100 * time.Millisecond
+	// durablePatience is how long Durable waits for a look.
+	durablePatience = 250 * time.Millisecond
 	// durableCheckBytes written start a check on their own, so that superseded versions are dropped in time.
 	durableCheckBytes = 4 << 20
 )
@@ -106,24 +111,57 @@ func maxTableVersion(db *badger.DB) uint64 {
 	return version
 }
 
-// Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second, and
-// asking may sync a folder.
+// Durable is the durable decree: what a crash of the machine leaves applied. It may lag by a fraction of a second. Finding out may
+// sync a folder, which is waited for as long as a disk that works may take: with one that hangs the answer is the last known.
 func (p *Partition) Durable() uint64 {
-	p.views.RLock()
-	defer p.views.RUnlock()
 	d := &p.durable
-	if d.stale() {
-		p.refreshDurable()
+	if look, began := d.lookAgain(p); look != nil {
+		patience := time.NewTimer(durablePatience - time.Since(began))
+		defer patience.Stop()
+		select {
+		case <-look:
+		case <-patience.C:
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.decree
 }
 
-func (d *durability) stale() bool {
+// lookAgain begins a look in the background when the last one is too old, and returns the one that is under way.
+func (d *durability) lookAgain(p *Partition) (look <-chan struct{}, began time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.db != nil && time.Since(d.checked) >= durableMaxAge
+	if d.db != nil && time.Since(d.checked) >= durableMaxAge {
+		d.beginLook(p)
+	}
+	return d.look, d.began
+}
+
+// beginLook begins a look in the background unless one is under way. mu is held.
+func (d *durability) beginLook(p *Partition) {
+	if d.look != nil || d.closed {
+		return
+	}
+	look := make(chan struct{})
+	d.look, d.began = look, time.Now()
+	d.background.Go(func() {
+		p.views.RLock()
+		defer p.views.RUnlock()
+		p.refreshDurable()
+		d.mu.Lock()
+		d.look = nil
+		d.mu.Unlock()
+		close(look)
+	})
+}
+
+// end lets no look begin any more and waits for the one that is under way.
+func (d *durability) end() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.background.Wait()
 }
 
 // begin notes that the tables are looked at now. db is nil when there is nothing to look at.
@@ -205,18 +243,9 @@ func (d *durability) wrote(p *Partition, entries []badger.Entry) {
 	for i := range entries {
 		d.written += len(entries[i].Key) + len(entries[i].Value)
 	}
-	if d.written < durableCheckBytes || d.asked {
-		return
+	if d.written >= durableCheckBytes {
+		d.beginLook(p)
 	}
-	d.asked = true
-	d.background.Go(func() {
-		p.views.RLock()
-		defer p.views.RUnlock()
-		p.refreshDurable()
-		d.mu.Lock()
-		d.asked = false
-		d.mu.Unlock()
-	})
 }
 
 func syncDir(dir string) error {

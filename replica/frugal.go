@@ -2,7 +2,7 @@ package replica
 
 import "sync"
 
-// frugality makes all private logs give up the files they keep for reuse while there is a reason to: without those, the database
+// frugality makes the private logs of a disk give up the files they keep for reuse while there is a reason to: without those, the database
 // may lack the room to write out what would let the logs shrink.
 type frugality struct {
 	mu      sync.Mutex // above the locks of partitions and logs
@@ -43,6 +43,6 @@ func (f *frugality) tell(p *Partition) {
 	}
 }
 
-// SetFrugal makes the private logs of all partitions keep no files for reuse, as they do by themselves while writes are refused for
-// lack of space; false takes that back.
-func (h *Host) SetFrugal(on bool) { h.space.frugal.set(h, on) }
+// SetFrugal makes the private logs on a disk (an index of Options.Disks) keep no files for reuse, as they do by themselves while writes
+// are refused for lack of space; false takes that back.
+func (h *Host) SetFrugal(disk int, on bool) { h.disks[disk].space.frugal.set(h, on) }

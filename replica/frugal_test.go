@@ -19,14 +19,14 @@ func TestLogsAreFrugalWhileThereIsAReason(t *testing.T) {
 		}
 	}
 	expect("at first", false)
-	n.SetFrugal(true)
+	n.SetFrugal(0, true)
 	expect("told so", true)
-	n.space.frugal.set(n.Partition(0), true)
-	n.SetFrugal(false)
+	n.disks[0].space.frugal.set(n.Partition(0), true)
+	n.SetFrugal(0, false)
 	expect("a partition has no room", true)
 	n.Partition(1).Log().SetFrugal(false)
-	n.space.frugal.opened(n.Partition(1))
+	n.disks[0].space.frugal.opened(n.Partition(1))
 	expect("opened meanwhile", true)
-	n.space.frugal.set(n.Partition(0), false)
+	n.disks[0].space.frugal.set(n.Partition(0), false)
 	expect("in the end", false)
 }

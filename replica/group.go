@@ -213,7 +213,7 @@ func (g *group) appendFailed(err error) {
 	}
 	if !g.stalled || g.stallReason != reason {
 		g.stalled, g.stallReason = true, reason
-		g.p.post(partitionEvent{kind: eventStalled, err: g.h.space.explain(reason)})
+		g.p.post(partitionEvent{kind: eventStalled, err: g.p.disk.space.explain(reason)})
 	}
 }
 

@@ -19,7 +19,7 @@ type Host struct {
 	partitions []*Partition
 	metrics    *hostMetrics
 	refusal    atomic.Pointer[error]
-	space      *space
+	disks      []*disk
 
 	ctx    context.Context // ends when Stop is called
 	cancel context.CancelFunc
@@ -50,12 +50,15 @@ func NewHost(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{o: o, wake: make(chan struct{}, 1), loopDone: make(chan struct{}), stopDone: make(chan struct{})}
-	h.space = newSpace(&h.o)
+	for i := range o.Disks {
+		h.disks = append(h.disks, newDisk(&h.o, i))
+	}
 	h.metrics = newHostMetrics(h)
 	for id := range o.Partitions {
-		h.partitions = append(h.partitions, newPartition(h, id))
+		p := newPartition(h, id)
+		h.partitions = append(h.partitions, p)
+		p.disk.space.frugal.members = append(p.disk.space.frugal.members, p)
 	}
-	h.space.frugal.members = h.partitions
 	if err := h.metrics.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("replica: register metrics: %w", err)
 	}
@@ -70,8 +73,17 @@ func (h *Host) Start(ctx context.Context) error {
 	if h.started || h.stopped {
 		return errors.New("replica: host can be started only once")
 	}
-	if err := os.MkdirAll(h.o.Dir, 0o755); err != nil {
-		return fmt.Errorf("replica: create folder of partitions: %w", err)
+	for _, d := range h.disks {
+		if d.Err != nil {
+			continue
+		}
+		if err := os.MkdirAll(d.Dir, 0o755); err != nil {
+			err = fmt.Errorf("replica: create folder of partitions: %w", err)
+			if len(h.disks) == 1 {
+				return err
+			}
+			d.Err = err
+		}
 	}
 	h.started = true
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -90,7 +102,7 @@ func (h *Host) Start(ctx context.Context) error {
 func (h *Host) open(p *Partition) error {
 	for {
 		err := h.o.Runner.Run(h.ctx, fmt.Sprintf("partition %d", p.id), p.open)
-		if err == nil || !outOfSpace(err) || !p.reopen(h.space.explain(ErrNoSpace)) {
+		if err == nil || !outOfSpace(err) || !p.reopen(p.disk.space.explain(ErrNoSpace)) {
 			return err
 		}
 		p.log.Warn("partition waits for disk space to open", "error", err)
@@ -149,6 +161,9 @@ func (h *Host) stop(ctx context.Context) error {
 	h.post(hostEvent{kind: hostClose})
 	<-h.loopDone
 	h.metrics.unregister(h.o.Registerer)
+	for _, d := range h.disks {
+		d.space.close(ctx)
+	}
 	errs := make([]error, len(h.partitions))
 	var closers sync.WaitGroup
 	for i, p := range h.partitions {

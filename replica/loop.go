@@ -121,7 +121,7 @@ func (p *Partition) becomeServing(ev *evaluator) {
 func (p *Partition) outOfRoom(ev *evaluator, cause error) {
 	if ev.noRoom == nil {
 		p.log.Warn("no disk space for the database, writes are refused", "error", cause)
-		ev.noRoom = p.h.space.explain(ErrNoSpace)
+		ev.noRoom = p.disk.space.explain(ErrNoSpace)
 		p.stalled(ev)
 	}
 	if ev.roomTimer == nil {
@@ -177,7 +177,7 @@ func (p *Partition) stalled(ev *evaluator) {
 	if err == nil {
 		err = ev.noRoom
 	}
-	p.h.space.frugal.set(p, ev.noRoom != nil || errors.Is(ev.logStalled, ErrNoSpace))
+	p.disk.space.frugal.set(p, ev.noRoom != nil || errors.Is(ev.logStalled, ErrNoSpace))
 	p.mu.Lock()
 	p.refuse = err
 	var waiting []Command
@@ -202,7 +202,7 @@ func (p *Partition) stalled(ev *evaluator) {
 
 // endRun ends whatever is pending when the goroutine does.
 func (p *Partition) endRun(ev *evaluator) {
-	p.h.space.frugal.set(p, false)
+	p.disk.space.frugal.set(p, false)
 	p.mu.Lock()
 	p.serving.Store(false)
 	refusal := error(ErrStopped)

@@ -29,6 +29,9 @@ const (
 	DBDir = "db"
 )
 
+// dir is the partition's folder.
+func (p *Partition) dir() string { return filepath.Join(p.disk.Dir, PartitionDir(p.id)) }
+
 // open opens the database and the log and hands the group to the host's goroutine.
 func (p *Partition) open(ctx context.Context) error {
 	p.mu.Lock()
@@ -41,7 +44,10 @@ func (p *Partition) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	dir := filepath.Join(p.o.Dir, PartitionDir(p.id))
+	if err := p.disk.Err; err != nil {
+		return err
+	}
+	dir := p.dir()
 	if err := p.checkPresent(dir); err != nil {
 		return err
 	}
@@ -67,12 +73,12 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 		return err
 	}
 	p.durable.mu.Lock()
-	p.durable.db, p.durable.dir, p.durable.decree = db, filepath.Join(dir, DBDir), r.durable
+	p.durable.db, p.durable.dir, p.durable.decree, p.durable.closed = db, filepath.Join(dir, DBDir), r.durable, false
 	p.durable.mu.Unlock()
 	p.mu.Lock()
 	p.plog, p.db, p.mem, p.group, p.confirmed = log, db, mem, r.group, r.confirmed
 	p.mu.Unlock()
-	p.h.space.frugal.opened(p)
+	p.disk.space.frugal.opened(p)
 	if !r.fresh {
 		err = r.group.replay(ctx, r.ev)
 	}
@@ -98,8 +104,8 @@ func (p *Partition) recover(ctx context.Context, dir string, db *badger.DB, mem 
 
 // forgetFiles undoes what recover has noted, before the files are closed.
 func (p *Partition) forgetFiles() {
-	p.h.space.frugal.set(p, false)
-	p.durable.background.Wait()
+	p.disk.space.frugal.set(p, false)
+	p.durable.end()
 	p.views.Lock()
 	defer p.views.Unlock()
 	p.durable.mu.Lock()
@@ -150,9 +156,9 @@ type recovered struct {
 // openLog opens the private log. Its error names the folder.
 func (p *Partition) openLog(dir string) (*plog.Log, error) {
 	o := p.o.Log
-	o.Syncer = p.o.Syncer
-	if p.o.FS != nil {
-		o.FS = p.o.FS
+	o.Syncer = p.disk.Syncer
+	if p.disk.FS != nil {
+		o.FS = p.disk.FS
 	}
 	if o.Logger == nil {
 		o.Logger = p.o.Logger
@@ -249,7 +255,7 @@ func readConfirmed(txn *badger.Txn, confirmed map[string]uint64) error {
 func (p *Partition) newGroup(log *plog.Log, start uint64, conf *raftpb.ConfState) (*group, error) {
 	fresh := log.LastIndex() == 0 && start == 0
 	if fresh && slices.Contains(p.o.MustExist, p.id) {
-		return nil, &MissingError{Path: filepath.Join(p.o.Dir, PartitionDir(p.id))}
+		return nil, &MissingError{Path: p.dir()}
 	}
 	if !fresh && len(conf.GetVoters()) == 0 && start == log.LastIndex() {
 		// A restored state without a membership begins with the configured one.
@@ -353,7 +359,7 @@ func closeDB(db *badger.DB, mem *memFiles) error {
 
 // close closes the database and the log; the goroutines that use them have ended.
 func (p *Partition) close() error {
-	p.durable.background.Wait()
+	p.durable.end()
 	p.views.Lock()
 	defer p.views.Unlock()
 	p.durable.mu.Lock()

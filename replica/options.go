@@ -13,10 +13,27 @@ import (
 	"replicanode/plog"
 )
 
+// Disk is a folder of partitions' folders, with what works there and nowhere else, so that a disk that hangs or fills up concerns
+// its own partitions only.
+type Disk struct {
+	// Dir is the folder (DATA/partitions); created if absent. Required.
+	Dir string
+	// Syncer writes and syncs the private logs there. Required unless Err is set.
+	Syncer *plog.Syncer
+	// FS is the file system of the private logs; nil: that of Options.Log.
+	FS vfs.FS
+	// Err, if set, is why nothing there can be used: the disk's partitions fail with it, and nothing is read or written.
+	Err error
+}
+
 // Options says what a Host hosts and how. Zero fields get the default named in their comment.
 type Options struct {
-	// Dir is the folder of the partitions' folders (DATA/partitions). Required; created if absent.
+	// Dir is the folder of the partitions' folders (DATA/partitions). Required unless there are Disks; created if absent.
 	Dir string
+	// Disks are the folders of the partitions' folders when there are several. Default: one, of Dir, Syncer and FS.
+	Disks []Disk
+	// Placement is the disk of each partition, as an index of Disks. Default: the first for all.
+	Placement []int
 	// Partitions is how many partitions the key space is split into, 1 to MaxPartitions. Default 8. A data folder
 	// must always be opened with the number it was made with.
 	Partitions uint32
@@ -34,7 +51,7 @@ type Options struct {
 	// Log is the template for the partitions' private logs; Syncer is required in it unless Syncer below is given.
 	Log plog.Options
 	// Syncer writes and syncs all private logs; overrides Log.Syncer. It must be started before and stopped after
-	// the host.
+	// the host, as must those of Disks.
 	Syncer *plog.Syncer
 	// FS is the file system of the private logs; overrides Log.FS. (badger always uses the operating system's.)
 	FS vfs.FS
@@ -75,9 +92,9 @@ type Options struct {
 	// IndexCacheBytes bounds the table indexes a partition keeps in memory; 0 (default) keeps all of them.
 	IndexCacheBytes int64
 
-	// ReserveBytes of the disk are left to what was accepted already, to tables and logs: with less, writes of clients are refused, and
-	// with less than half of it those of other clusters. Default: a memtable for each partition, at least 64 MiB, but at most a
-	// fiftieth of the disk.
+	// ReserveBytes of each disk are left to what was accepted already, to tables and logs: with less, writes of clients are refused, and
+	// with less than half of it those of other clusters. Default: a memtable for each partition there, at least 64 MiB, but at
+	// most a fiftieth of the disk.
 	ReserveBytes int64
 
 	// TombstoneTTL is how long deletes are remembered for duplication to compare with; default 24 h. The same on all voters. A remote that
@@ -129,6 +146,12 @@ func (o *Options) EnsureDefaults() {
 	if o.Syncer == nil {
 		o.Syncer = o.Log.Syncer
 	}
+	if len(o.Disks) == 0 && o.Dir != "" {
+		o.Disks = []Disk{{Dir: o.Dir, Syncer: o.Syncer, FS: o.FS}}
+	}
+	if o.Placement == nil {
+		o.Placement = make([]int, o.Partitions)
+	}
 	if o.Runner == nil {
 		o.Runner = directRunner{}
 	}
@@ -166,12 +189,10 @@ func setDefault[T comparable](field *T, value T) {
 // Validate says what is wrong with filled-in options.
 func (o *Options) Validate() error {
 	switch {
-	case o.Dir == "":
-		return errors.New("replica: Dir is required")
+	case len(o.Disks) == 0:
+		return errors.New("replica: Dir or Disks are required")
 	case o.ClusterID == 0:
 		return errors.New("replica: ClusterID is required")
-	case o.Syncer == nil:
-		return errors.New("replica: Syncer is required")
 	case o.Partitions > MaxPartitions:
 		return fmt.Errorf("replica: %d partitions, the maximum is %d", o.Partitions, MaxPartitions)
 	case !slices.Contains(o.Voters, o.NodeID):
@@ -201,7 +222,25 @@ func (o *Options) Validate() error {
 		inRange("TombstoneTTL", int(o.TombstoneTTL/time.Second), 1<<30),
 		inRange("MaxClockSkew", int(o.MaxClockSkew/time.Millisecond), 1<<40),
 		o.validateMutations(),
+		o.validateDisks(),
 	)
+}
+
+func (o *Options) validateDisks() error {
+	for _, d := range o.Disks {
+		if d.Dir == "" || d.Syncer == nil && d.Err == nil {
+			return fmt.Errorf("replica: Dir and Syncer are required of each disk, here %q", d.Dir)
+		}
+	}
+	if len(o.Placement) != int(o.Partitions) {
+		return fmt.Errorf("replica: %d partitions, but %d are placed", o.Partitions, len(o.Placement))
+	}
+	for id, disk := range o.Placement {
+		if disk < 0 || disk >= len(o.Disks) {
+			return fmt.Errorf("replica: partition %d is placed on disk %d of %d", id, disk, len(o.Disks))
+		}
+	}
+	return nil
 }
 
 // validateMutations checks that every single operation fits into a mutation, and the largest mutations into the log.

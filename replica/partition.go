@@ -67,10 +67,11 @@ type confAt struct {
 // One goroutine evaluates its commands and applies its log, so neither waits for a lock; Raft is driven by the host's
 // goroutine. Lock order: mu is a leaf, pins.mu is a leaf.
 type Partition struct {
-	id  uint32
-	h   *Host
-	o   *Options
-	log *slog.Logger
+	id   uint32
+	h    *Host
+	o    *Options
+	disk *disk
+	log  *slog.Logger
 
 	// Set by open under mu, with phaseOpen; nil again when closed. The goroutine and those who hold views read them
 	// without mu.
@@ -121,7 +122,7 @@ type Partition struct {
 
 func newPartition(h *Host, id uint32) *Partition {
 	p := &Partition{
-		id: id, h: h, o: &h.o, log: h.o.Logger.With("partition", id),
+		id: id, h: h, o: &h.o, disk: h.disks[h.o.Placement[id]], log: h.o.Logger.With("partition", id),
 		changed: make(chan struct{}), confirmed: make(map[string]uint64), loopDone: make(chan struct{}),
 	}
 	p.wake.L = &p.mu
@@ -170,7 +171,7 @@ func (p *Partition) Propose(c Command) error {
 	if refusal := p.h.refusal.Load(); refusal != nil {
 		return *refusal
 	}
-	if err := p.h.space.admitClients(); err != nil {
+	if err := p.disk.space.admitClients(); err != nil {
 		return err
 	}
 	return p.enqueue(c)

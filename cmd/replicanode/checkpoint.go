@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,7 +27,7 @@ func checkpointCommand() *cli.Command {
 				Description: "With --data-dir the node that runs on that folder is asked, or the folder is opened when none does;\n" +
 					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.",
 				Flags: remoteFlags(
-					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					ownerDirFlag(),
 					storeFlag(),
 					partitionFlag("make one of the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
@@ -67,7 +68,7 @@ func checkpointCommand() *cli.Command {
 					"without it the node at --admin is asked. The newest good checkpoint of a partition stays, what another one\n" +
 					"builds on, and what a checkpoint of the whole node names.",
 				Flags: remoteFlags(
-					&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"},
+					ownerDirFlag(),
 					storeFlag(),
 					partitionFlag("only the partition with this `NUMBER`"),
 					&cli.IntFlag{Name: "keep", DefaultText: "the node's --checkpoint-keep", Usage: "how many of the newest stay, at least 1"},
@@ -81,11 +82,29 @@ func checkpointCommand() *cli.Command {
 }
 
 func dataDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "data-dir", Value: node.DefaultOptions().DataDir, Usage: "data `FOLDER`"}
+	return &cli.StringSliceFlag{Name: "data-dir", DefaultText: node.DefaultOptions().DataDir, Usage: "data `FOLDER`; repeatable"}
+}
+
+// ownerDirFlag is for commands that ask the node at --admin when it is not given.
+func ownerDirFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node; repeatable"}
+}
+
+// dataDirs are the data folders that the flags name, or the default one.
+func dataDirs(c *cli.Context) []string {
+	if dirs := c.StringSlice("data-dir"); len(dirs) > 0 {
+		return dirs
+	}
+	return []string{node.DefaultOptions().DataDir}
+}
+
+// dirFlags repeats the flags that name data folders, for another command line.
+func dirFlags(dirs []string) string {
+	return "--data-dir " + strings.Join(dirs, " --data-dir ")
 }
 
 func storeFlag() cli.Flag {
-	return &cli.StringFlag{Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "the node's --checkpoint-store, a `PLACE`; a running node knows its own", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}}
+	return &cli.StringFlag{Name: "checkpoint-store", DefaultText: "checkpoints in the (first) data folder", Usage: "the node's --checkpoint-store, a `PLACE`; a running node knows its own", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}}
 }
 
 func partitionFlag(usage string) *cli.UintFlag {
@@ -112,8 +131,8 @@ func askOwner(c *cli.Context, live func(client *admin.Client) error, stopped fun
 		return err
 	}
 	addr := c.String("admin")
-	if dir := c.String("data-dir"); dir != "" {
-		at, running, err := node.LiveNode(dir)
+	if dirs := c.StringSlice("data-dir"); len(dirs) > 0 {
+		at, running, err := node.LiveNode(dirs...)
 		switch {
 		case err != nil:
 			return err
@@ -150,7 +169,7 @@ func checkpointCreate(c *cli.Context) error {
 		}
 		return showCreated(c, bar, request, a, err)
 	}, func() error {
-		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDir: c.String("data-dir"), CheckpointStore: c.String("checkpoint-store")}, request.Partition, request.Full, bar.show)
+		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDirs: dataDirs(c), CheckpointStore: c.String("checkpoint-store")}, request.Partition, request.Full, bar.show)
 		if a.Partitions == nil {
 			return err
 		}
@@ -232,7 +251,7 @@ func withStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	store, closeStore, err := node.OpenCheckpointStore(c.String("data-dir"), c.String("checkpoint-store"))
+	store, closeStore, err := node.OpenCheckpointStore(dataDirs(c), c.String("checkpoint-store"))
 	if err != nil {
 		return err
 	}
@@ -334,12 +353,12 @@ func restoreFrom(c *cli.Context, store *checkpoint.Store) error {
 		return &node.FlagError{Flag: "parallel", Value: c.String("parallel"), Reason: "must be at least 1"}
 	}
 	begun := time.Now()
-	source := c.String("data-dir")
+	sources := dataDirs(c)
 	if c.String("checkpoint-store") != "" && !c.IsSet("data-dir") {
-		source = "" // what the checkpoints say of themselves is enough
+		sources = nil // what the checkpoints say of themselves is enough
 	}
 	states, err := node.RestoreCheckpoints(c.Context, node.RestoreOptions{
-		Store: store, Source: source, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
+		Store: store, Sources: sources, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
 		Partial: c.Bool("partial"), Parallel: c.Int("parallel"),
 	})
 	if err != nil {
@@ -383,14 +402,14 @@ func checkpointPrune(c *cli.Context) error {
 		}
 		return errors.Join(showPruned(c, *job.Pruned), err)
 	}, func() error {
-		pruned, err := node.PruneStopped(c.Context, c.String("data-dir"), c.String("checkpoint-store"), onePartition(c), retention)
+		pruned, err := node.PruneStopped(c.Context, dataDirs(c), c.String("checkpoint-store"), onePartition(c), retention)
 		return errors.Join(showPruned(c, pruned), err)
 	})
 }
 
 // showObsolete is prune without removing anything.
 func showObsolete(c *cli.Context, r checkpoint.Retention) error {
-	if c.String("data-dir") == "" {
+	if len(c.StringSlice("data-dir")) == 0 {
 		return usagef("--dry-run needs --data-dir")
 	}
 	return withStore(c, func(store *checkpoint.Store) error {

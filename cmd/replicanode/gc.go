@@ -21,7 +21,7 @@ func gcCommand() *cli.Command {
 				Usage: "list the dropped replicas and when they are removed",
 				Description: "With --data-dir the node that runs on that folder is asked, or the folder is read when none does;\n" +
 					"without it the node at --admin is asked. Until its removal begins, gc undelete brings a replica back.",
-				Flags:  remoteFlags(&cli.StringFlag{Name: "data-dir", Usage: "data `FOLDER` of a running or stopped node"}),
+				Flags:  remoteFlags(ownerDirFlag()),
 				Action: gcList,
 			},
 			undeleteCommand(),
@@ -63,21 +63,21 @@ func gcList(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return show(c, a.Dropped, "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE", droppedRows)
+		return show(c, a.Dropped, "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE IN", droppedRows)
 	}, func() error {
-		folders, err := node.Dropped(c.String("data-dir")).List()
+		folders, err := node.ListDropped(dataDirs(c))
 		if err != nil {
 			return err
 		}
 		// When they go is the running node's to say: it has the grace times.
-		return show(c, list(folders), "NAME PARTITION KIND DROPPED STATE", folderRows)
+		return show(c, folders, "NAME PARTITION KIND DROPPED STATE IN", folderRows)
 	})
 }
 
 func droppedRows(s gc.ReplicasStatus) [][]string {
 	var rows [][]string
 	for _, f := range s.Folders {
-		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), f.Due.Format(time.RFC3339), folderState(f.Folder)})
+		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), f.Due.Format(time.RFC3339), folderState(f.Folder), f.In})
 	}
 	return rows
 }
@@ -124,8 +124,11 @@ func diskRows(a node.DisksAnswer) [][]string {
 			sum.GarbageBytes += p.GarbageBytes
 		}
 		problem := d.LastError
-		if d.Stuck {
-			problem = "does not answer"
+		switch {
+		case d.Stuck:
+			problem = "does not answer since " + d.StuckSince.Format(time.RFC3339)
+		case d.Slow && problem == "":
+			problem = "answers slowly"
 		}
 		rows = append(rows, []string{d.Path, d.Level.String(), size(d.FreeBytes), size(d.TotalBytes), size(sum.LogBytes), size(sum.DataBytes),
 			size(sum.CheckpointBytes), size(d.DroppedBytes), size(sum.GarbageBytes), fmt.Sprintf("%.1fms", d.WriteSeconds*1e3), fmt.Sprintf("%.1fms", d.SyncSeconds*1e3),

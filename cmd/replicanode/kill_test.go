@@ -272,7 +272,7 @@ func (k *killing) kill(step, place string) {
 // check holds what is listed against what it says.
 func (k *killing) check(place string) {
 	k.t.Helper()
-	store, closeStore, err := node.OpenCheckpointStore(k.dir, k.places[place])
+	store, closeStore, err := node.OpenCheckpointStore([]string{k.dir}, k.places[place])
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -32,14 +32,11 @@ func replicaCommand() *cli.Command {
 					if err := noArguments(c); err != nil {
 						return err
 					}
-					if _, err := node.ReadIdentity(c.String("data-dir")); err != nil {
-						return err
-					}
-					folders, err := node.Dropped(c.String("data-dir")).List()
+					folders, err := node.ListDropped(dataDirs(c))
 					if err != nil {
 						return err
 					}
-					return show(c, list(folders), "NAME PARTITION KIND DROPPED STATE", folderRows)
+					return show(c, folders, "NAME PARTITION KIND DROPPED STATE IN", folderRows)
 				},
 			},
 			undeleteCommand(),
@@ -62,17 +59,14 @@ func replicaDrop(c *cli.Context) error {
 		kind = gc.KindFailed
 	}
 	partition := *onePartition(c)
-	return withFolder(c, func(f *node.Folder, d *gc.Dropped) error {
-		if err := f.AllowEmpty(partition); err != nil {
-			return err
-		}
-		name, err := d.Drop(partition, kind)
+	return withFolders(c, func(f *node.Folders) error {
+		name, err := f.Drop(partition, kind)
 		if errors.Is(err, os.ErrNotExist) && partition < f.Identity.Partitions {
 			fmt.Fprintf(c.App.Writer, "partition %d has no folder; it starts empty\n", partition)
 			return nil
 		}
 		if err == nil {
-			fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s --data-dir %s\n", name, name, c.String("data-dir"))
+			fmt.Fprintf(c.App.Writer, "dropped as %s; bring it back with replicanode gc undelete %s %s\n", name, name, dirFlags(dataDirs(c)))
 		}
 		return err
 	})
@@ -90,66 +84,41 @@ func undeleteCommand() *cli.Command {
 				return usagef("undelete wants one argument, a name that replicanode gc list shows")
 			}
 			name := c.Args().First()
-			err := withFolder(c, func(f *node.Folder, d *gc.Dropped) error { return undelete(f, d, name) })
-			return undeleteHint(err, c.String("data-dir"), name)
+			err := withFolders(c, func(f *node.Folders) error { return f.Undelete(name) })
+			return undeleteHint(err, dirFlags(dataDirs(c)), name)
 		},
 	}
 }
 
 // undeleteHint says what to do about a refusal.
-func undeleteHint(err error, dir, name string) error {
+func undeleteHint(err error, dirs, name string) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, gc.ErrNoFolder):
-		return fmt.Errorf("%w; replicanode gc list --data-dir %s shows the names", err, dir)
+		return fmt.Errorf("%w; replicanode gc list %s shows the names", err, dirs)
 	case errors.Is(err, gc.ErrInPlace):
-		return fmt.Errorf("%w; put that one away first with replicanode replica drop --data-dir %s --partition N", err, dir)
+		return fmt.Errorf("%w; put that one away first with replicanode replica drop %s --partition N", err, dirs)
 	case errors.Is(err, gc.ErrDeleting):
 		return fmt.Errorf("%w; parts of it are gone, so %s can't come back", err, name)
 	}
 	return err
 }
 
-// undelete puts a dropped replica back, which must be there from then on.
-func undelete(f *node.Folder, d *gc.Dropped, name string) error {
-	folders, err := d.List()
+// withFolders calls f while the data folders are locked, so that no node runs on them.
+func withFolders(c *cli.Context, f func(*node.Folders) error) (err error) {
+	folders, err := node.OpenExisting(dataDirs(c))
 	if err != nil {
 		return err
 	}
-	if err := d.Undelete(name); err != nil {
-		return err
-	}
-	for _, folder := range folders {
-		if folder.Name == name {
-			return f.RequirePresent(folder.Partition)
-		}
-	}
-	return nil
+	defer func() { err = errors.Join(err, folders.Close()) }()
+	return f(folders)
 }
 
-// withFolder calls f while the data folder is locked, so that no node runs on it.
-func withFolder(c *cli.Context, f func(*node.Folder, *gc.Dropped) error) (err error) {
-	dir := c.String("data-dir")
-	if _, err := node.ReadIdentity(dir); err != nil {
-		return err
-	}
-	folder, err := node.OpenFolder(dir, node.Identity{})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if cerr := folder.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	return f(folder, node.Dropped(dir))
-}
-
-func folderRows(folders []gc.Folder) [][]string {
+func folderRows(folders []node.DroppedFolder) [][]string {
 	var rows [][]string
 	for _, f := range folders {
-		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), folderState(f)})
+		rows = append(rows, []string{f.Name, number(f.Partition), string(f.Kind), f.Dropped.Format(time.RFC3339), folderState(f.Folder), f.DataDir})
 	}
 	return rows
 }

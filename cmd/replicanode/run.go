@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -43,7 +44,7 @@ func runFlags() []cli.Flag {
 
 func dataFlags(d node.Options) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Category: aboutData, Name: "data-dir", Value: d.DataDir, Usage: "data `FOLDER`; made when it does not exist"},
+		&cli.StringSliceFlag{Category: aboutData, Name: "data-dir", DefaultText: d.DataDir, Usage: "data `FOLDER`; made when it does not exist; repeatable, one for each disk"},
 		&cli.UintFlag{Category: aboutData, Name: "partitions", DefaultText: "8", Usage: "number of partitions of a new folder, 1 to 1024; it can't change afterwards"},
 		&cli.Uint64Flag{Category: aboutData, Name: "cluster-id", DefaultText: "random", Usage: "`ID` of this cluster in duplication, for a new folder"},
 	}
@@ -118,7 +119,7 @@ func duplicationFlags(d node.Options) []cli.Flag {
 func maintenanceFlags(d node.Options) []cli.Flag {
 	return []cli.Flag{
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-period", Value: &offDuration{d.CheckpointPeriod}, Usage: "time between checkpoints of a partition; off: only when asked for"},
-		&cli.StringFlag{Category: aboutMaintenance, Name: "checkpoint-store", DefaultText: "checkpoints in the data folder", Usage: "`PLACE` of checkpoints: a folder, or s3://BUCKET/PREFIX?endpoint=URL", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}},
+		&cli.StringFlag{Category: aboutMaintenance, Name: "checkpoint-store", DefaultText: "checkpoints in the (first) data folder", Usage: "`PLACE` of checkpoints: a folder, or s3://BUCKET/PREFIX?endpoint=URL", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}},
 		&cli.DurationFlag{Category: aboutMaintenance, Name: "checkpoint-keep-for", Usage: "younger checkpoints are kept, too"},
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-keep", Value: d.CheckpointKeep, Usage: "checkpoints kept per partition"},
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-chain", Value: &offCount{d.CheckpointChain}, Usage: "checkpoints of a partition, one after a full one, that hold only what changed; off: full ones only"},
@@ -187,13 +188,16 @@ func run(c *cli.Context) error {
 
 // nodeOptions turns the flags of run into options.
 func nodeOptions(c *cli.Context) (node.Options, error) {
-	if err := refuseZero(c, "data-dir", "listen", "admin", "peer", "partitions", "cluster-id", "max-admin-connections", "max-peer-connections", "max-peer-streams",
+	if err := refuseZero(c, "listen", "admin", "peer", "partitions", "cluster-id", "max-admin-connections", "max-peer-connections", "max-peer-streams",
 		"max-clients", "max-value-size", "max-request-size", "max-arguments", "max-inline-size", "max-command-size", "max-reply-size", "max-buffer-memory",
 		"max-pipeline", "client-write-timeout", "client-request-timeout", "client-busy-timeout", "workers", "low-limit", "max-queued", "max-parked", "slice",
 		"write-target", "dup-tail-total-bytes", "dup-batch-bytes", "dup-window-bytes", "dup-window-batches", "dup-read-ahead-bytes", "dup-receive-streams",
 		"dup-receive-bytes", "checkpoint-keep", "checkpoint-chain", "checkpoint-parallel", "checkpoint-parallel-min", "drop-grace", "gc-rate", "disk-low-bytes", "disk-critical-bytes", "segment-bytes",
 		"memtable-bytes", "partition-queue", "log-pending-bytes", "log-cache-bytes", "sync-workers", "start-timeout", "shutdown-timeout"); err != nil {
 		return node.Options{}, err
+	}
+	if slices.Contains(c.StringSlice("data-dir"), "") {
+		return node.Options{}, &node.FlagError{Flag: "data-dir", Value: `""`, Reason: "must not be empty"}
 	}
 	logger, err := newLogger(c.App.ErrWriter, c.String("log-level"), c.String("log-format"))
 	if err != nil {
@@ -206,7 +210,7 @@ func nodeOptions(c *cli.Context) (node.Options, error) {
 		return node.Options{}, &node.FlagError{Flag: "shutdown-timeout", Value: t.String(), Reason: "must be between 100ms and 1h"}
 	}
 	o := node.Options{
-		DataDir:           c.String("data-dir"),
+		DataDirs:          dataDirs(c),
 		AcceptJournalLoss: c.Bool("accept-journal-loss"),
 		Partitions:        uint32(c.Uint("partitions")),
 		ClusterID:         c.Uint64("cluster-id"),

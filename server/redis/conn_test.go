@@ -257,23 +257,34 @@ func (h *harness) queued() (ops []*Op) {
 	return ops
 }
 
+// TestWriteGate: only what writes to a partition whose gate is closed is refused, and then as a whole.
 func TestWriteGate(t *testing.T) {
-	var closed atomic.Bool
-	h := serve(t, Options{WriteGate: func() error {
-		if closed.Load() {
+	var closed atomic.Int64
+	closed.Store(-1)
+	h := serve(t, Options{WriteGate: func(p int) error {
+		if closed.Load() == int64(p) {
 			return errors.New("disk is nearly full: writes are refused")
 		}
 		return nil
 	}})
 	c := h.dial()
 	c.do("SET", "a", "1")
-	closed.Store(true)
-	runScript(t, c, `
+	other := "b"
+	for h.store.Route([]byte(other)) == h.store.Route([]byte("a")) {
+		other += "b"
+	}
+	closed.Store(int64(h.store.Route([]byte("a"))))
+	runScript(t, c, strings.ReplaceAll(`
 		SET a 2 => -ERR disk is nearly full: writes are refused
 		DEL a => -ERR disk is nearly full: writes are refused
+		MSET OTHER 5 a 5 => -ERR disk is nearly full: writes are refused
 		FLUSHDB => -ERR disk is nearly full: writes are refused
-		GET a => "1"`)
-	closed.Store(false)
+		GET OTHER => nil
+		SET OTHER 1 => OK
+		MSET OTHER 2 => OK
+		GET OTHER => "2"
+		GET a => "1"`, "OTHER", other))
+	closed.Store(-1)
 	runScript(t, c, "SET a 2 => OK")
 	for text, want := range map[string]string{"OOM too much": "OOM too much", "x": "ERR x", "": "ERR ", " a": "ERR  a"} {
 		if got := withCode(text); got != want {

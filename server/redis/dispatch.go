@@ -54,12 +54,8 @@ func (c *conn) dispatch(args [][]byte) {
 	}
 	if cmd.flags&flagWrite != 0 {
 		c.writes++
-		if gate := c.server.opts.WriteGate; gate != nil {
-			if err := gate(); err != nil {
-				c.server.metrics.refused[refusedGate].Inc()
-				c.refuse(withCode(err.Error()))
-				return
-			}
+		if cmd.local != nil && c.isGated(c.server.allPartitions) {
+			return
 		}
 	} else {
 		c.reads++
@@ -75,6 +71,40 @@ func (c *conn) dispatch(args [][]byte) {
 		c.runMany(cmd, args)
 	default:
 		c.runOne(cmd, args)
+	}
+}
+
+// isGated refuses a command that writes when the gate of one of the partitions is closed: no part of it may take effect.
+func (c *conn) isGated(partitions func(yield func(p int) bool)) bool {
+	gate := c.server.opts.WriteGate
+	if gate == nil {
+		return false
+	}
+	for p := range partitions {
+		if err := gate(p); err != nil {
+			c.server.metrics.refused[refusedGate].Inc()
+			c.refuse(withCode(err.Error()))
+			return true
+		}
+	}
+	return false
+}
+
+// allPartitions yields every partition.
+func (s *Server) allPartitions(yield func(p int) bool) {
+	for p := range s.opts.Store.Partitions() {
+		if !yield(p) {
+			return
+		}
+	}
+}
+
+// concerned yields the partitions of a command over many keys.
+func (o *Op) concerned(yield func(p int) bool) {
+	for _, part := range o.parts {
+		if !yield(part.partition) {
+			return
+		}
 	}
 }
 
@@ -127,6 +157,10 @@ func (c *conn) runOne(cmd *command, args [][]byte) {
 	p := c.server.opts.Store.Route(o.key())
 	switch {
 	case cmd.write != nil:
+		if c.isGated(func(yield func(int) bool) { yield(p) }) {
+			c.recycle(o)
+			return
+		}
 		c.reserve(o)
 		c.proposeOrFail(o, p)
 		c.queue = append(c.queue, o)
@@ -216,6 +250,10 @@ func (c *conn) runMany(cmd *command, args [][]byte) {
 		if n, limit := o.largestPart(), c.server.opts.MaxMutationBytes; n > limit {
 			c.recycle(o)
 			c.refuse(fmt.Sprintf("ERR command of %d bytes exceeds the limit of %d", n, limit))
+			return
+		}
+		if c.isGated(o.concerned) {
+			c.recycle(o)
 			return
 		}
 		for _, part := range o.parts {

@@ -57,9 +57,10 @@ type Options struct {
 	IdleTimeout time.Duration
 	// BusyTimeout is how long a write waits for room in a partition's queue before it is refused. Default 5 s.
 	BusyTimeout time.Duration
-	// WriteGate, when it is not nil, is called before every command that may write; with an error the command is refused with the error's
-	// text, which may begin with a code of its own in capitals. It must be cheap and safe for concurrent use.
-	WriteGate func() error
+	// WriteGate, when it is not nil, is called before every command that may write, with each partition that it concerns; with an error the
+	// command is refused as a whole with the error's text, which may begin with a code of its own in capitals. It must be cheap and safe
+	// for concurrent use.
+	WriteGate func(partition int) error
 	// DiskFull, when it is not nil, describes the disk when the store has refused a write for want of space. Those writes are answered
 	// with OOM and this text.
 	DiskFull func() string

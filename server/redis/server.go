@@ -89,7 +89,7 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 // Open gives a server that was made without a store its store, and the gate of writes, which may be nil. It may be called once.
-func (s *Server) Open(store Store, gate func() error) {
+func (s *Server) Open(store Store, gate func(partition int) error) {
 	s.opts.Store, s.opts.WriteGate = store, gate
 	s.ready.Store(true)
 }

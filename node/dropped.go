@@ -1,0 +1,101 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"replicanode/gc"
+)
+
+// DroppedFolder is a dropped replica and the data folder in which it is.
+type DroppedFolder struct {
+	gc.Folder
+	DataDir string `json:"data_dir"`
+}
+
+// ListDropped lists the dropped replicas in data folders, the oldest first. A node may run on them.
+func ListDropped(dataDirs []string) ([]DroppedFolder, error) {
+	list := []DroppedFolder{}
+	for _, dir := range dataDirs {
+		if _, err := ReadIdentity(dir); err != nil {
+			return nil, err
+		}
+		folders, err := droppedIn(dir).List()
+		if err != nil {
+			return nil, about(dir, err)
+		}
+		for _, f := range folders {
+			list = append(list, DroppedFolder{f, dir})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b DroppedFolder) int { return a.Dropped.Compare(b.Dropped) })
+	return list, nil
+}
+
+// Drop puts a partition's folder away; the partition may start empty from then on, in whichever data folder has the fewest. os.ErrNotExist:
+// there was no folder.
+func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) {
+	if err := f.AllowEmpty(partition); err != nil {
+		return "", err
+	}
+	if partition >= f.Identity.Partitions {
+		return "", fmt.Errorf("drop replica: there is no partition %d: %w", partition, os.ErrNotExist)
+	}
+	at := &f.list[f.placement[partition]]
+	if at.err != nil {
+		return "", fmt.Errorf("drop replica of partition %d: %w: %w", partition, os.ErrNotExist, about(at.path, at.err))
+	}
+	return droppedIn(at.path).Drop(partition, kind)
+}
+
+// Undelete puts a dropped replica back in the data folder in which it was; the partition must be there from then on.
+func (f *Folders) Undelete(name string) error {
+	for i := range f.list {
+		d := &f.list[i]
+		if d.err != nil {
+			continue
+		}
+		dropped := droppedIn(d.path)
+		holds, err := dropped.Holds(name)
+		if err != nil {
+			return about(d.path, err)
+		}
+		if holds {
+			return f.undeleteIn(i, dropped, name)
+		}
+	}
+	if err := f.Unusable(); err != nil {
+		return fmt.Errorf("%w: %q; it may be where nothing can be read: %w", gc.ErrNoFolder, name, err)
+	}
+	return fmt.Errorf("%w: %q", gc.ErrNoFolder, name)
+}
+
+func (f *Folders) undeleteIn(index int, dropped *gc.Dropped, name string) error {
+	folders, err := dropped.List()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(folders, func(g gc.Folder) bool { return g.Name == name })
+	if i < 0 {
+		return dropped.Undelete(name) // which says why not
+	}
+	partition := folders[i].Partition
+	for other := range f.list {
+		if d := &f.list[other]; other != index && d.err == nil {
+			if names, err := readNames(filepath.Join(partitionPath(d.path, partition))); err != nil {
+				return about(d.path, err)
+			} else if len(names) > 0 {
+				return fmt.Errorf("%w: %d, in %s", gc.ErrInPlace, partition, d.path)
+			}
+		}
+	}
+	if err := dropped.Undelete(name); err != nil {
+		return err
+	}
+	if partition < f.Identity.Partitions {
+		f.placement[partition] = index
+	}
+	return f.RequirePresent(partition)
+}
