@@ -111,11 +111,7 @@ func openFolders(paths []string, want Identity, write func(string, []byte) error
 	}
 	f, err := planFolders(again, want)
 	if err != nil {
-		for _, l := range locks {
-			if l != nil {
-				err = errors.Join(err, l.Close())
-			}
-		}
+		unlockAll(again, locks)
 		return nil, err
 	}
 	f.write = write
@@ -157,37 +153,45 @@ func OpenExisting(paths []string) (*Folders, error) {
 
 // lockAll locks the folders that can be used and makes those that are absent. When there are several, one that can't be locked cannot
 // be used.
-func lockAll(folders []*folder) (locks []*os.File, err error) {
-	locks = make([]*os.File, len(folders))
-	defer func() {
-		if err != nil {
-			for i, l := range locks {
-				if l == nil {
-					continue
-				}
-				if folders[i].fresh {
-					_ = os.Remove(l.Name())
-					_ = os.Remove(folders[i].path) // if it is empty
-				}
-				_ = l.Close()
-			}
-		}
-	}()
+func lockAll(folders []*folder) ([]*os.File, error) {
+	locks := make([]*os.File, len(folders))
 	for i, f := range folders {
 		if f.err != nil {
 			continue
 		}
-		if err := os.MkdirAll(f.path, 0o755); err != nil {
-			return nil, about(f.path, fmt.Errorf("can't be created: %w; give a folder that this user may write to", err))
-		}
-		if locks[i], err = lockFolder(f.path); err != nil {
-			if errors.Is(err, ErrFolderInUse) || len(folders) == 1 || f.fresh {
-				return nil, about(f.path, err)
-			}
-			f.err, err = err, nil
+		lock, err := makeAndLock(f)
+		switch {
+		case err == nil:
+			locks[i] = lock
+		case errors.Is(err, ErrFolderInUse) || len(folders) == 1 || f.fresh:
+			unlockAll(folders, locks)
+			return nil, about(f.path, err)
+		default:
+			f.err = err
 		}
 	}
 	return locks, nil
+}
+
+func makeAndLock(f *folder) (*os.File, error) {
+	if err := os.MkdirAll(f.path, 0o755); err != nil {
+		return nil, fmt.Errorf("can't be created: %w; give a folder that this user may write to", err)
+	}
+	return lockFolder(f.path)
+}
+
+// unlockAll gives locks back, and takes away what was made for them.
+func unlockAll(folders []*folder, locks []*os.File) {
+	for i, l := range locks {
+		if l == nil {
+			continue
+		}
+		if folders[i].fresh {
+			_ = os.Remove(l.Name())
+			_ = os.Remove(folders[i].path) // unless something is in it
+		}
+		_ = l.Close() // it was opened for the lock alone
+	}
 }
 
 // record writes what has changed to the file NODE of every folder that can be used, those first that knew the node before: a folder
