@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -102,75 +99,6 @@ func (o *DiskStatOptions) Validate() error {
 	}
 	return o.Watermarks.Validate()
 }
-
-// DiskStatus is what is known of one disk.
-type DiskStatus struct {
-	Path string `json:"path"`
-	Usage
-	Level Level `json:"level"`
-	// WriteSeconds and SyncSeconds are how long the newest write of 4 KiB and the sync after it took.
-	WriteSeconds float64 `json:"write_seconds"`
-	SyncSeconds  float64 `json:"sync_seconds"`
-	// DroppedBytes and OtherBytes are what dropped replicas and files of no partition take.
-	DroppedBytes int64             `json:"dropped_bytes"`
-	OtherBytes   int64             `json:"other_bytes"`
-	Partitions   []PartitionUsage  `json:"partitions"`
-	Failed       bool              `json:"failed"` // cannot be used since the start; LastError says why
-	Stuck        bool              `json:"stuck"`  // does not answer
-	StuckSince   time.Time         `json:"stuck_since,omitzero"`
-	Slow         bool              `json:"slow"`      // the newest synced write took longer than it may
-	Errors       uint64            `json:"errors"`    // attempts at which it could not be measured
-	IOErrors     uint64            `json:"io_errors"` // those among them in which a call failed, rather than took too long
-	LastError    string            `json:"last_error,omitempty"`
-	Measured     time.Time         `json:"measured"` // when the newest run of this disk was complete
-	partitions   map[uint32]*usage // while a run collects
-}
-
-// disk is what is known of a disk, and who asks it.
-type disk struct {
-	DiskStatus
-	dir string
-	// stat is the prober of runs, pulse that of beats; nil before Start and after Stop, and
-	// of a disk that cannot be used.
-	stat, pulse *prober
-	// errs are the newest errors of runs and beats.
-	errs [2]error
-	gate atomic.Pointer[error]
-}
-
-// by is who found something out: a run, which counts the bytes too, or a beat.
-type by int
-
-const (
-	byRun by = iota
-	byBeat
-)
-
-// StuckError refuses writes because the disk does not answer.
-type StuckError struct {
-	Path  string // folder on the disk
-	Since time.Time
-}
-
-func (e *StuckError) Error() string {
-	return fmt.Sprintf("the disk of %s does not answer since %s; writes to it are refused until it does", e.Path, e.Since.UTC().Format(time.RFC3339))
-}
-
-// Is makes errors.Is(err, ErrNoAnswer) true.
-func (e *StuckError) Is(target error) bool { return target == ErrNoAnswer }
-
-// PartitionUsage is what one partition takes on one disk, in allocated bytes.
-type PartitionUsage struct {
-	Partition       uint32 `json:"partition"`
-	LogBytes        int64  `json:"log_bytes"`
-	DataBytes       int64  `json:"data_bytes"`
-	CheckpointBytes int64  `json:"checkpoint_bytes"`
-	// GarbageBytes of the above hold nothing that is needed: log files that wait for
-	// their next use, and entries that the database will drop when it compacts.
-	GarbageBytes int64 `json:"garbage_bytes"`
-}
-
-type usage = PartitionUsage
 
 // DiskStat measures the disks and derives the levels and the gates for writes.
 // Each disk has its own task and its own goroutines, and waits for no other.
@@ -556,38 +484,6 @@ func (d *DiskStat) latency(turn Turn, i int, who by) error {
 	return nil
 }
 
-// sizes walks one data folder, one folder per call.
-func (d *DiskStat) sizes(turn Turn, i int) (*DiskStatus, error) {
-	st := &DiskStatus{partitions: make(map[uint32]*usage)}
-	queue := []string{""}
-	for len(queue) > 0 {
-		rel := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		found := new(folder)
-		if err := d.call(turn, i, byRun, func() (err error) {
-			*found, err = readFolder(d.o.FS, d.o.FS.PathJoin(d.o.Dirs[i], rel))
-			return err
-		}); err != nil {
-			return nil, err
-		}
-		st.add(rel, found.bytes)
-		for _, name := range found.folders {
-			queue = append(queue, strings.TrimPrefix(rel+"/"+name, "/"))
-		}
-		if err := turn.Yield(0); err != nil {
-			return nil, err
-		}
-	}
-	for _, u := range st.partitions {
-		if d.o.Garbage != nil {
-			u.GarbageBytes = d.o.Garbage(u.Partition)
-		}
-		st.Partitions = append(st.Partitions, *u)
-	}
-	sortUsages(st.Partitions)
-	return st, nil
-}
-
 // call makes one call to disk i.
 func (d *DiskStat) call(turn Turn, i int, who by, f func() error) error {
 	d.mu.Lock()
@@ -600,63 +496,4 @@ func (d *DiskStat) call(turn Turn, i int, who by, f func() error) error {
 		return errors.New("disk statistics are stopped")
 	}
 	return prober.do(turn, d.o.Timeout, f)
-}
-
-// folder is one folder's own files and its subfolders.
-type folder struct {
-	bytes   int64
-	folders []string
-}
-
-// readFolder looks at one folder; what vanishes meanwhile is not there.
-func readFolder(fsys vfs.FS, path string) (folder, error) {
-	var f folder
-	names, err := fsys.List(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
-	if err != nil {
-		return f, fmt.Errorf("list %s: %w", path, err)
-	}
-	for _, name := range names {
-		st, err := fsys.Stat(fsys.PathJoin(path, name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return f, fmt.Errorf("look at %s: %w", fsys.PathJoin(path, name), err)
-		case st.IsDir():
-			f.folders = append(f.folders, name)
-		default:
-			f.bytes += allocated(st)
-		}
-	}
-	return f, nil
-}
-
-// add books bytes of the folder rel under what owns it.
-func (s *DiskStatus) add(rel string, bytes int64) {
-	parts := strings.Split(rel, "/")
-	if parts[0] == "dropped" {
-		s.DroppedBytes += bytes
-		return
-	}
-	if len(parts) >= 2 && (parts[0] == "partitions" || parts[0] == "checkpoints") {
-		if id, err := strconv.ParseUint(parts[1], 10, 32); err == nil {
-			u := s.partitions[uint32(id)]
-			if u == nil {
-				u = &usage{Partition: uint32(id)}
-				s.partitions[uint32(id)] = u
-			}
-			switch {
-			case parts[0] == "checkpoints":
-				u.CheckpointBytes += bytes
-			case len(parts) >= 3 && parts[2] == "plog":
-				u.LogBytes += bytes
-			default:
-				u.DataBytes += bytes
-			}
-			return
-		}
-	}
-	s.OtherBytes += bytes
 }
