@@ -30,6 +30,10 @@
 //	dropped/     dropped replicas until their grace time ends
 //	checkpoints/ one folder per partition, one below it per decree
 //
+// A node may have several data folders, each on a disk of its own (Folders). Then NODE holds in each of them the same versioned record of all
+// folders and of the partitions that belong there; the newest one holds. ADDRESSES and PAUSED are in all of them, checkpoints in the
+// first, and everything else concerns the partitions of its own folder.
+//
 // # Locks
 //
 // phases.mu and jobs.mu are leaves.
