@@ -32,15 +32,25 @@ func (r *openRunner) Run(ctx context.Context, name string, f func(ctx context.Co
 	<-job.Done()
 	// A partition that waits for disk space is opened more than once.
 	r.phases.progress(min(int(r.done.Add(1)), r.total), r.total)
+	if m := (*missing)(nil); errors.As(job.Err(), &m) {
+		return m.err
+	}
 	return job.Err()
 }
+
+// missing is a *replica.MissingError in brief, for the task's log line: the partition's own tells all of it.
+type missing struct{ err error }
+
+func (m *missing) Error() string { return "its data has vanished" }
+
+func (m *missing) Unwrap() error { return m.err }
 
 func (r *openRunner) submit(ctx context.Context, name string, f func(ctx context.Context) error) (*tasks.Job, error) {
 	for {
 		job, err := r.tasks.Submit(ctx, tasks.OpenReplica, name, func(ctx context.Context, _ *threadpool.Turn) error {
 			err := f(ctx)
-			if gone := new(replica.MissingError); errors.As(err, &gone) {
-				return tasks.Mark(tasks.Permanent, err) // the partition itself logs why it failed
+			if errors.As(err, new(*replica.MissingError)) {
+				return tasks.Mark(tasks.Permanent, &missing{err})
 			}
 			return err
 		})

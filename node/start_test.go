@@ -240,7 +240,7 @@ func TestVanishedPartitionIsToldOnce(t *testing.T) {
 	}
 	var log lines
 	launch(t, Options{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	if text := log.String(); strings.Count(text, "has vanished") != 1 || !strings.Contains(text, "partitions=[1]") {
+	if text := log.String(); strings.Count(text, "must not start empty") != 1 || !strings.Contains(text, "partitions=[1]") {
 		t.Errorf("the log is\n%s", text)
 	}
 }
