@@ -527,11 +527,17 @@ func TestControllerOnARealPool(t *testing.T) {
 		}
 		<-j.Done()
 		d := r.Explain(1).Pool.Decisions
-		if len(d) != 1 || d[0].Priority != threadpool.High {
+		if len(d) != 1 || d[0].Priority != threadpool.High || d[0].Cause != threadpool.CauseMoved {
 			t.Errorf("loading ran as %+v", d)
 		}
 		if x := r.Explain(1).String(); !strings.Contains(x, "load_private_log to high") {
 			t.Errorf("explanation: %s", x)
+		}
+		r.SetSignals(nil)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if st := r.AdaptiveStatus(); st.Low != 1 || len(st.Levels) != 0 {
+			t.Errorf("without a source it keeps %+v", st)
 		}
 		r.SetAdaptive(false)
 		if set := r.pool.Settings(); set.MaxRunning[threadpool.Low] != 0 || set.IO.LowCap != 0 || set.IO.BytesPerSecond != 0 {

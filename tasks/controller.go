@@ -53,7 +53,8 @@ func (r *Runner) SetAdaptive(on bool) {
 	}
 }
 
-// SetSignals sets what the controller measures with, in place of AdaptiveOptions.Source. source must not block.
+// SetSignals sets what the controller measures with, in place of AdaptiveOptions.Source. source must not block; with nil all
+// signals are missing.
 func (r *Runner) SetSignals(source func() Signals) {
 	c := r.adaptive
 	c.mu.Lock()
@@ -116,10 +117,13 @@ func (c *controller) tick() {
 	c.mu.Lock()
 	source, on := c.source, c.enabled
 	c.mu.Unlock()
-	if !on || source == nil {
+	if !on {
 		return
 	}
-	s := source()
+	var s Signals
+	if source != nil {
+		s = source()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.enabled {

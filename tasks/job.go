@@ -84,7 +84,7 @@ func (j *Job) finish(err error) {
 		st.lastError, st.lastErrorAt = err.Error(), time.Now()
 	}
 	r.mu.Unlock()
-	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, threadpool.ErrClosed) {
+	if err != nil && (!errors.Is(err, context.Canceled) || errors.Is(err, threadpool.ErrTimeout)) && !errors.Is(err, threadpool.ErrClosed) {
 		r.log.Warn("task failed for good", "code", string(st.code), "key", j.key, "failures", j.history.failures, "error", err)
 	}
 	j.err = err

@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func (r *Runner) Every(code Code, key string, f threadpool.Func) (*Periodic, err
 	st := r.codes[code]
 	switch {
 	case st == nil:
-		return nil, errors.Join(ErrUnknownCode, errors.New(string(code)))
+		return nil, fmt.Errorf("every %s: %w", code, ErrUnknownCode)
 	case r.stopped:
 		return nil, ErrStopped
 	}

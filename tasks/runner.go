@@ -218,7 +218,7 @@ func (r *Runner) submit(ctx context.Context, code Code, key string, f threadpool
 	}
 	j := &Job{r: r, code: st, key: key, done: make(chan struct{}), then: then}
 	t := threadpool.Task{
-		Code: string(code), Priority: st.priority(), Timeout: st.spec.Timeout, Slice: st.spec.Slice,
+		Code: string(code), Priority: st.spec.Priority, Timeout: st.spec.Timeout, Slice: st.spec.Slice,
 		Run: f, Retry: j.retry, Done: j.finish,
 	}
 	if key != "" {

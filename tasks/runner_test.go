@@ -164,6 +164,27 @@ func TestRetryByKindOfError(t *testing.T) {
 }
 
 // Waits are drawn from all of 0 to the bound, which grows with each failure up to the greatest.
+func TestATimeoutThatTheContextToldIsRetriedAsOne(t *testing.T) {
+	spec := Spec{Code: "slow", Timeout: time.Second, Retry: RetryPolicy{Timeout: Backoff{Initial: time.Second, MaxAttempts: 3}}}
+	withRunner(t, threadpool.Options{Workers: 1}, Options{Specs: []Spec{spec}}, func(t *testing.T, r *Runner) {
+		attempts := 0
+		j, err := r.Submit(context.Background(), "slow", "", func(ctx context.Context, _ *threadpool.Turn) error {
+			attempts++
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Wait(context.Background()); attempts != 3 || KindOf(err) != Timeout {
+			t.Errorf("%d attempts, then %v", attempts, err)
+		}
+		if _, err := r.Every("nobody", "", nop); !errors.Is(err, ErrUnknownCode) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("unknown code: %q", err)
+		}
+	})
+}
+
 func TestJitterIsFull(t *testing.T) {
 	p := RetryPolicy{Busy: Backoff{Initial: time.Second, Max: 3 * time.Second, Factor: 2}}
 	for _, part := range []float64{0, 0.25, 0.999} {

@@ -86,7 +86,7 @@ func (c *core) init(o *Options) {
 		c.fullLevel[l] = &QueueFullError{Priority: Priority(l), Limit: o.MaxQueued[l]}
 	}
 	for name, l := range o.Codes {
-		c.addCode(name).setLimits(l)
+		c.codeNamed(name).setLimits(l)
 	}
 	c.decisions.init(o.Decisions)
 	c.budget.set(o.IO, 0)
@@ -251,7 +251,7 @@ func (c *core) take(ch choice, now int64) {
 	e.byShare = ch.reason == ReasonShare
 	f.protectUntil = 0
 	if e.byShare || ch.eff > e.level() {
-		f.protectUntil = now + c.sliceOf(e)
+		f.protectUntil = after(now, c.sliceOf(e))
 	}
 	if e.byShare {
 		c.share.granted++
@@ -360,7 +360,7 @@ func (c *core) again(e *entry, d, now int64) {
 		e.extras.deadline = 0
 	}
 	e.state = stateRetrying
-	e.wakeAt = now + max(d, 0)
+	e.wakeAt = after(now, max(d, 0))
 	e.code.queued++
 	c.queued[e.base]++
 	c.note(eventRetry, e, now)

@@ -84,7 +84,7 @@ func (p *Pool) Explain(limit int) Explanation {
 	c.accrue(now)
 	x := Explanation{
 		At: p.wall(now), Workers: c.workers, LowCredit: time.Duration(c.share.credit),
-		Settings:  c.settings(),
+		Settings: c.settings(), Running: []RunningTask{}, Waiting: []WaitingTask{},
 		Decisions: p.lastDecisions(limit),
 	}
 	ch := c.choose(now)

@@ -12,7 +12,7 @@ import (
 // Guards{} is strict priority, first in first out, nothing else.
 type Guards struct {
 	// MaxWait is how long a task waits before it is treated one level higher; after twice MaxWait it is treated
-	// two levels higher. 0: no aging. Default 30 s.
+	// two levels higher. At most 365 days; 0: no aging. Default 30 s.
 	MaxWait time.Duration `json:"max_wait"`
 	// LowShare is the share of all slot time that Low tasks get however long higher levels are saturated,
 	// 0 to 0.5. 0: no share. Default 0.05.
@@ -25,6 +25,9 @@ type Guards struct {
 	HighReserve int `json:"high_reserve"`
 }
 
+// maxMaxWait keeps sums of it within a time.Duration.
+const maxMaxWait = 365 * 24 * time.Hour
+
 // DefaultGuards returns the guards of a pool whose Options name none.
 func DefaultGuards() Guards {
 	return Guards{MaxWait: 30 * time.Second, LowShare: 0.05, CommonReserve: 1}
@@ -33,8 +36,8 @@ func DefaultGuards() Guards {
 // Validate reports the first field out of range.
 func (g Guards) Validate() error {
 	switch {
-	case g.MaxWait < 0:
-		return fmt.Errorf("guards: MaxWait %v is negative", g.MaxWait)
+	case g.MaxWait < 0 || g.MaxWait > maxMaxWait:
+		return fmt.Errorf("guards: MaxWait %v is not within 0 and %v", g.MaxWait, maxMaxWait)
 	case math.IsNaN(g.LowShare) || g.LowShare < 0 || g.LowShare > 0.5:
 		return fmt.Errorf("guards: LowShare %v is not within 0 and 0.5", g.LowShare)
 	case g.CommonReserve < 0:

@@ -139,7 +139,7 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 	}
 	if t.Coalesce {
 		if twin := c.twins[twinKey{cd, t.Key}]; twin != nil {
-			return p.coalesce(twin, base), ErrCoalesced
+			return p.coalesce(twin, base, &t), ErrCoalesced
 		}
 	}
 	if err := c.admit(cd, base); err != nil {
@@ -163,10 +163,17 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 	return h, nil
 }
 
-// coalesce lets a waiting task stand for another one, at the higher of their levels, and unlocks.
-func (p *Pool) coalesce(twin *entry, base Priority) Handle {
+// coalesce lets a waiting task stand for another one, at the higher of their levels and with the later of their deadlines, and
+// unlocks.
+func (p *Pool) coalesce(twin *entry, base Priority, t *Task) Handle {
 	c, h := &p.c, Handle{pool: p, e: twin, id: twin.seq}
 	twin.code.counts.coalesced++
+	if d := twin.deadline(); d != 0 {
+		if own := p.deadline(t); own == 0 || own > d {
+			twin.extras.deadline = own
+			c.setTimer(twin)
+		}
+	}
 	if base <= twin.base {
 		p.mu.Unlock()
 		return h
@@ -185,14 +192,19 @@ func (p *Pool) fill(e *entry, ctx context.Context, t *Task, cd *code, base Prior
 	e.coalesce = t.Coalesce
 	if cancelable || t.Timeout != 0 || t.Slice != 0 || t.Retry != nil || !t.Deadline.IsZero() {
 		x := p.c.rare(e)
-		x.timeout, x.slice, x.retry = int64(t.Timeout), int64(t.Slice), t.Retry
-		if !t.Deadline.IsZero() {
-			x.deadline = max(1, int64(t.Deadline.Sub(p.clock.epoch)))
-		}
+		x.timeout, x.slice, x.retry, x.deadline = int64(t.Timeout), int64(t.Slice), t.Retry, p.deadline(t)
 	}
 	if cd.labels == nil && !p.o.NoProfileLabels {
 		cd.labels = pprof.WithLabels(context.Background(), pprof.Labels("task", cd.name))
 	}
+}
+
+// deadline is when t must have started, on the pool's clock, 0 for never.
+func (p *Pool) deadline(t *Task) int64 {
+	if t.Deadline.IsZero() {
+		return 0
+	}
+	return max(1, int64(t.Deadline.Sub(p.clock.epoch)))
 }
 
 // hook cancels the task when the submitter's context ends.

@@ -24,7 +24,8 @@ type Task struct {
 	// codes. A waiting task lends its level to the one of its key that is ahead of it. Empty: no constraint.
 	Key string
 	// Coalesce makes a task stand for later submissions with the same Code and Key for as long as it waits to be
-	// started, if those have Coalesce too. It moves to the highest of their levels.
+	// started, if those have Coalesce too. It moves to the highest of their levels and has the latest of their
+	// deadlines; its body, context and Done stay its own.
 	Coalesce bool
 	// Deadline is the time by which the task must have started; after it the task is taken from the queue and Done
 	// is given ErrDeadline. Zero: none.
@@ -42,7 +43,7 @@ type Task struct {
 	// given time with a fresh context. While it waits it holds neither slot nor goroutine.
 	Retry RetryFunc
 	// Done, if set, is called exactly once if Submit accepted the task: with what Run returned, or with why it never
-	// ran. It is called before the task's key is released, must not block, and may call Submit.
+	// ran. The context.Canceled of a task that ran past its Timeout is told as ErrTimeout, to Retry too. It is called before the task's key is released, must not block, and may call Submit.
 	Done func(error)
 }
 

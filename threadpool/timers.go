@@ -53,7 +53,15 @@ func (c *core) timesOutAt(e *entry) int64 {
 	if timeout == 0 || e.timedOut {
 		return never
 	}
-	return e.since + timeout - e.ran - e.own
+	return after(e.since-e.ran-e.own, timeout)
+}
+
+// after is the time d after at, or the last time there is: what waits for that keeps its timer, by which Stop finds it.
+func after(at, d int64) int64 {
+	if d >= never-at {
+		return never - 1
+	}
+	return at + d
 }
 
 func (c *core) wakeBy(at int64) { c.wake = min(c.wake, at) }

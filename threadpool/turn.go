@@ -108,7 +108,7 @@ func (t *Turn) Sleep(d time.Duration) error {
 	}
 	now := p.now()
 	e.code.counts.slept++
-	e.wakeAt = now + int64(d)
+	e.wakeAt = after(now, int64(d))
 	p.c.park(e, stateAsleep, now)
 	p.unlock(now)
 	<-e.wake

@@ -2,6 +2,8 @@ package threadpool
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -114,6 +116,9 @@ func (p *Pool) execute(w *worker, e *entry) (next *entry) {
 		} else {
 			err = e.run(e.ctx, &e.turn)
 		}
+		if err != nil && e.timeout() > 0 {
+			err = p.timedOut(e, err)
+		}
 		e = p.end(e, err, true)
 	}
 	return nil
@@ -171,6 +176,19 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 	c.finish(e, now, err != nil)
 	c.recycle(e)
 	return p.leave(now, goOn)
+}
+
+// timedOut makes ErrTimeout of the context.Canceled with which a task ends that saw its context end at its timeout.
+func (p *Pool) timedOut(e *entry, err error) error {
+	if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.cause != ErrTimeout {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrTimeout, err)
 }
 
 // leave passes on the slot that a task has left.

@@ -117,7 +117,11 @@ func keyOf(code, key string) string {
 
 // level is the priority a task has, and how it came to another one.
 func level(base, effective threadpool.Priority, cause threadpool.Cause) string {
-	if base == effective {
+	switch {
+	case base != effective:
+	case cause == threadpool.CauseMoved:
+		return fmt.Sprintf("%s, %s", effective, cause)
+	default:
 		return base.String()
 	}
 	return fmt.Sprintf("%s, %s from %s", effective, cause, base)
