@@ -19,6 +19,7 @@
 package checkpointbench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -78,26 +79,19 @@ func (o *Options) EnsureDefaults() {
 	if len(o.Only) == 0 {
 		o.Only = Groups()
 	}
-	setDefault(&o.Partitions, 64)
-	setDefault(&o.Keys, 400_000)
-	setDefault(&o.IncrementalKeys, 2_000_000)
-	setDefault(&o.ValueSize, 256)
-	setDefault(&o.Latency, 20*time.Millisecond)
-	setDefault(&o.Parallel, 32)
-	setDefault(&o.Workers, 4)
-	setDefault(&o.Rounds, 3)
-	setDefault(&o.QPS, 8000)
-	setDefault(&o.Seconds, 20)
-	setDefault(&o.NodePartitions, 8)
+	o.Partitions = cmp.Or(o.Partitions, 64)
+	o.Keys = cmp.Or(o.Keys, 400_000)
+	o.IncrementalKeys = cmp.Or(o.IncrementalKeys, 2_000_000)
+	o.ValueSize = cmp.Or(o.ValueSize, 256)
+	o.Latency = cmp.Or(o.Latency, 20*time.Millisecond)
+	o.Parallel = cmp.Or(o.Parallel, 32)
+	o.Workers = cmp.Or(o.Workers, 4)
+	o.Rounds = cmp.Or(o.Rounds, 3)
+	o.QPS = cmp.Or(o.QPS, 8000)
+	o.Seconds = cmp.Or(o.Seconds, 20)
+	o.NodePartitions = cmp.Or(o.NodePartitions, 8)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
 	}
 }
 

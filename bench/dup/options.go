@@ -1,6 +1,7 @@
 package dup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,23 +57,16 @@ func (o *Options) EnsureDefaults() {
 	if len(o.Policies) == 0 {
 		o.Policies = defaultPolicies()
 	}
-	setDefault(&o.Partitions, 8)
-	setDefault(&o.Workers, 2)
-	setDefault(&o.Connections, 16)
-	setDefault(&o.Keys, 200_000)
-	setDefault(&o.ValueSize, 256)
-	setDefault(&o.Seconds, 8)
-	setDefault(&o.AwaySeconds, 2)
-	setDefault(&o.CatchUpSeconds, 6)
-	setDefault(&o.FailoverSeconds, 2)
-	setDefault(&o.ThrottleSeconds, 6)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.Partitions = cmp.Or(o.Partitions, 8)
+	o.Workers = cmp.Or(o.Workers, 2)
+	o.Connections = cmp.Or(o.Connections, 16)
+	o.Keys = cmp.Or(o.Keys, 200_000)
+	o.ValueSize = cmp.Or(o.ValueSize, 256)
+	o.Seconds = cmp.Or(o.Seconds, 8)
+	o.AwaySeconds = cmp.Or(o.AwaySeconds, 2)
+	o.CatchUpSeconds = cmp.Or(o.CatchUpSeconds, 6)
+	o.FailoverSeconds = cmp.Or(o.FailoverSeconds, 2)
+	o.ThrottleSeconds = cmp.Or(o.ThrottleSeconds, 6)
 }
 
 // Validate checks every field after EnsureDefaults.
