@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"container/heap"
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -60,7 +61,7 @@ type node struct {
 
 func newNode(o *Options, p *Policy, t *tally, number, partitions int) (*node, error) {
 	slice := 10 * time.Millisecond
-	m, err := threadpool.NewModel(threadpool.Options{Workers: o.Workers, Guards: p.Guards, Slice: slice, NoTiming: true})
+	m, err := threadpool.NewModel(threadpool.Options{Workers: o.Workers, Guards: p.Guards.pool(), Slice: slice, NoTiming: true})
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +97,11 @@ func (n *node) length(l int) time.Duration {
 	return max(time.Microsecond, time.Duration(float64(load.Mean)*math.Exp(s*n.rnd.NormFloat64()-s*s/2)))
 }
 
-func (n *node) run() {
-	for {
+func (n *node) run(ctx context.Context) error {
+	for step := 0; ; step++ {
+		if step%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		now := n.o.Length
 		if len(n.queue) > 0 {
 			now = min(now, n.queue[0].at)
@@ -118,6 +122,7 @@ func (n *node) run() {
 			n.tally.oldest[t.load] = max(n.tally.oldest[t.load], n.o.Length-t.submitted)
 		}
 	}
+	return nil
 }
 
 func (n *node) happen(e event) {

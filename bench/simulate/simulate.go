@@ -10,10 +10,13 @@
 package simulate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -44,15 +47,23 @@ type Load struct {
 	// Mean is the mean slot time, Spread the standard deviation of its logarithm: 0 for always the same, 1 for a long tail.
 	Mean   Duration `json:"mean"`
 	Spread float64  `json:"spread"`
-	// Slice is the work between two yields. Default 10 ms.
+	// Slice is the work between two yields, 100 µs to 1 min. Default 10 ms.
 	Slice Duration `json:"slice"`
 	// Keyed serialises the tasks of one partition.
 	Keyed bool `json:"keyed"`
 }
 
-// Workload is what arrives at every node.
+// Workload is what arrives at every node and, if it says so, how many nodes there are and what policies are to be judged. A
+// file with Loads alone is enough.
 type Workload struct {
+	// Loads arrive at every partition, 1 to 100.
 	Loads []Load `json:"loads"`
+	// Nodes, Partitions and Workers are as in Options, which go before them. 0: left to Options.
+	Nodes      int `json:"nodes,omitempty"`
+	Partitions int `json:"partitions,omitempty"`
+	Workers    int `json:"workers,omitempty"`
+	// Policies are those to compare. nil: DefaultPolicies.
+	Policies []Policy `json:"policies,omitempty"`
 }
 
 // DefaultWorkload is a node's: loading, statistics, garbage collection, checkpoints.
@@ -74,13 +85,21 @@ func ReadWorkload(r io.Reader) (Workload, error) {
 	if err := dec.Decode(&w); err != nil {
 		return w, fmt.Errorf("read workload: %w", err)
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return w, errors.New("read workload: something follows it")
+	}
 	return w, w.Validate()
 }
 
 // Validate reports the first field out of range.
 func (w Workload) Validate() error {
-	if len(w.Loads) == 0 || len(w.Loads) > 100 {
+	switch {
+	case len(w.Loads) == 0 || len(w.Loads) > 100:
 		return fmt.Errorf("workload: %d loads are not within 1 and 100", len(w.Loads))
+	case len(w.Policies) > 100:
+		return fmt.Errorf("workload: %d policies are more than 100", len(w.Policies))
+	case w.Nodes < 0 || w.Partitions < 0 || w.Workers < 0:
+		return errors.New("workload: nodes, partitions and workers can't be negative")
 	}
 	for _, l := range w.Loads {
 		switch {
@@ -92,22 +111,64 @@ func (w Workload) Validate() error {
 			return fmt.Errorf("workload: %s: every must be 1ms or more, mean 1µs or more", l.Code)
 		case math.IsNaN(l.Spread) || l.Spread < 0 || l.Spread > 3:
 			return fmt.Errorf("workload: %s: spread %v is not within 0 and 3", l.Code, l.Spread)
-		case l.Slice < 0:
-			return fmt.Errorf("workload: %s: slice is negative", l.Code)
+		case l.Slice != 0 && (l.Slice < Duration(100*time.Microsecond) || l.Slice > Duration(time.Minute)):
+			return fmt.Errorf("workload: %s: slice %v is not within 100µs and 1m", l.Code, time.Duration(l.Slice))
+		}
+	}
+	for _, p := range w.Policies {
+		if err := p.validate(w.Loads); err != nil {
+			return fmt.Errorf("workload: %w", err)
 		}
 	}
 	return nil
 }
 
+// Guards are threadpool.Guards; in JSON those left out are off, and the time is text.
+type Guards struct {
+	MaxWait       Duration `json:"max_wait"`
+	LowShare      float64  `json:"low_share"`
+	CommonReserve int      `json:"common_reserve"`
+	HighReserve   int      `json:"high_reserve"`
+}
+
+func (g *Guards) pool() *threadpool.Guards {
+	if g == nil {
+		return nil
+	}
+	return &threadpool.Guards{MaxWait: time.Duration(g.MaxWait), LowShare: g.LowShare, CommonReserve: g.CommonReserve, HighReserve: g.HighReserve}
+}
+
 // Policy is a way to rank the codes.
 type Policy struct {
+	// Name is what results call it.
 	Name string `json:"name"`
-	// Priorities replace those of the workload.
-	Priorities map[string]threadpool.Priority `json:"priorities"`
+	// Priorities replace those of the workload, by code.
+	Priorities map[string]threadpool.Priority `json:"priorities,omitempty"`
 	// Guards are the pool's. nil: the defaults.
-	Guards *threadpool.Guards `json:"guards"`
+	Guards *Guards `json:"guards,omitempty"`
 	// NoYield has tasks run to their end in one piece.
-	NoYield bool `json:"no_yield"`
+	NoYield bool `json:"no_yield,omitempty"`
+}
+
+// validate reports the first field out of range, for a workload of the given loads.
+func (p *Policy) validate(loads []Load) error {
+	if p.Name == "" {
+		return errors.New("a policy has no name")
+	}
+	for _, code := range slices.Sorted(maps.Keys(p.Priorities)) {
+		if !slices.ContainsFunc(loads, func(l Load) bool { return l.Code == code }) {
+			return fmt.Errorf("policy %s: the workload has no code %s", p.Name, code)
+		}
+		if p.Priorities[code] > threadpool.High {
+			return fmt.Errorf("policy %s: the priority of %s is out of range", p.Name, code)
+		}
+	}
+	if g := p.Guards.pool(); g != nil {
+		if err := g.Validate(); err != nil {
+			return fmt.Errorf("policy %s: %w", p.Name, err)
+		}
+	}
+	return nil
 }
 
 // DefaultPolicies are the ones to compare for a workload: its own levels under our rules; and without guards or yielding, its own
@@ -124,24 +185,24 @@ func DefaultPolicies(w Workload) []Policy {
 	}
 	return []Policy{
 		{Name: "common"},
-		{Name: "strict", Guards: &threadpool.Guards{}, NoYield: true},
-		{Name: "parity", Priorities: parity, Guards: &threadpool.Guards{}, NoYield: true},
-		{Name: "low", Priorities: reversed, Guards: &threadpool.Guards{}, NoYield: true},
+		{Name: "strict", Guards: &Guards{}, NoYield: true},
+		{Name: "parity", Priorities: parity, Guards: &Guards{}, NoYield: true},
+		{Name: "low", Priorities: reversed, Guards: &Guards{}, NoYield: true},
 	}
 }
 
 // Options configure Run.
 type Options struct {
-	// Nodes, 1 to 100,000, share Partitions, at least one each. Defaults 10 and 64 a node.
+	// Nodes, 1 to 100,000, share Partitions, at least one each, at most 10,000,000. Defaults: the workload's, else 10 and 64 a node.
 	Nodes      int `json:"nodes"`
 	Partitions int `json:"partitions"`
-	// Workers is the number of slots of each node. Default 4.
+	// Workers is the number of slots of each node, 1 to 1024. Default: the workload's, else 4.
 	Workers int `json:"workers"`
-	// Length is the virtual time simulated. Default 1 min.
+	// Length is the virtual time simulated, 1 s to 30 days. Default 1 min.
 	Length time.Duration `json:"length_ns"`
 	// Seed makes runs differ. Default 1.
 	Seed uint64 `json:"seed"`
-	// Workload and Policies default to DefaultWorkload and DefaultPolicies.
+	// Workload defaults to DefaultWorkload, Policies to the workload's, else DefaultPolicies.
 	Workload Workload `json:"workload"`
 	Policies []Policy `json:"policies"`
 	// Progress, if set, is told how many of all node simulations are done.
@@ -150,23 +211,20 @@ type Options struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	if o.Nodes == 0 {
-		o.Nodes = 10
+	if o.Workload.Loads == nil {
+		o.Workload.Loads = DefaultWorkload().Loads
 	}
-	if o.Partitions == 0 {
-		o.Partitions = 64 * o.Nodes
-	}
-	if o.Workers == 0 {
-		o.Workers = 4
-	}
+	o.Nodes = cmp.Or(o.Nodes, o.Workload.Nodes, 10)
+	o.Partitions = cmp.Or(o.Partitions, o.Workload.Partitions, 64*o.Nodes)
+	o.Workers = cmp.Or(o.Workers, o.Workload.Workers, 4)
 	if o.Length == 0 {
 		o.Length = time.Minute
 	}
 	if o.Seed == 0 {
 		o.Seed = 1
 	}
-	if o.Workload.Loads == nil {
-		o.Workload = DefaultWorkload()
+	if o.Policies == nil {
+		o.Policies = o.Workload.Policies
 	}
 	if o.Policies == nil {
 		o.Policies = DefaultPolicies(o.Workload)
@@ -188,14 +246,15 @@ func (o *Options) Validate() error {
 	case o.Length < time.Second || o.Length > 30*24*time.Hour:
 		return fmt.Errorf("simulate: length %v is not within 1s and 30 days", o.Length)
 	}
+	if err := o.Workload.Validate(); err != nil {
+		return err
+	}
 	for _, p := range o.Policies {
-		for code := range p.Priorities {
-			if !slices.ContainsFunc(o.Workload.Loads, func(l Load) bool { return l.Code == code }) {
-				return fmt.Errorf("simulate: policy %s: the workload has no code %s", p.Name, code)
-			}
+		if err := p.validate(o.Workload.Loads); err != nil {
+			return fmt.Errorf("simulate: %w", err)
 		}
 	}
-	return o.Workload.Validate()
+	return nil
 }
 
 // Names returns the names of all results.
@@ -248,7 +307,9 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 			if err != nil {
 				return out, err
 			}
-			s.run()
+			if err := s.run(ctx); err != nil {
+				return out, err
+			}
 			o.Progress(pi*o.Nodes+n+1, len(o.Policies)*o.Nodes)
 		}
 		out = append(out, tally.results()...)

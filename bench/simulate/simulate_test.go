@@ -68,7 +68,10 @@ func TestWorkloadsAreReadAndChecked(t *testing.T) {
 		t.Errorf("read back %v, %v", w, err)
 	}
 	for _, bad := range []string{"", "{}", `{"loads":[{}]}`, `{"loads":[{"code":"a","every":"1s","mean":"1s","spread":9}]}`, `{"loads":[{"code":"a","every":"fast"}]}`,
-		`{"nonsense":1}`, `{"loads":[{"code":"a","priority":"urgent","every":"1s","mean":"1s"}]}`} {
+		`{"nonsense":1}`, `{"loads":[{"code":"a","every":"1s","mean":"1s","slice":"1ns"}]}`, `{"loads":[{"code":"a","every":"1s","mean":"1s"}]} {}`,
+		`{"nodes":-1,"loads":[{"code":"a","every":"1s","mean":"1s"}]}`, `{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{}]}`,
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p","priorities":{"b":"low"}}]}`,
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p","guards":{"low_share":0.9}}]}`, `{"loads":[{"code":"a","priority":"urgent","every":"1s","mean":"1s"}]}`} {
 		if w, err := ReadWorkload(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q accepted as %v", bad, w)
 		}
@@ -101,5 +104,53 @@ func TestAnyWorkloadHasPolicies(t *testing.T) {
 	}
 	if len(rs) != 4*3 {
 		t.Errorf("%d results of four policies and three codes", len(rs))
+	}
+}
+
+// A file alone can say how many nodes there are and what is to be judged; options go before it.
+func TestAWorkloadNamesNodesAndPolicies(t *testing.T) {
+	w, err := ReadWorkload(strings.NewReader(`{
+		"nodes": 3, "partitions": 30, "workers": 1,
+		"loads": [{"code": "ship", "priority": "common", "every": "20ms", "mean": "2500us"}, {"code": "compact", "every": "20ms", "mean": "1ms", "slice": "1ms"}],
+		"policies": [{"name": "patient", "guards": {}}, {"name": "impatient", "guards": {"max_wait": "100ms"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Workload: w, Length: 5 * time.Second}
+	rs, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := map[string]uint64{}
+	for _, r := range rs {
+		if r.Code == "compact" {
+			started[r.Policy] = r.Started
+		}
+	}
+	// COMMON alone is more than one slot can do.
+	if len(rs) != 4 || started["patient"]*10 > started["impatient"] {
+		t.Errorf("%d results, compactions started by policy: %v", len(rs), started)
+	}
+	o.EnsureDefaults()
+	if o.Nodes != 3 || o.Partitions != 30 || o.Workers != 1 {
+		t.Errorf("%d nodes, %d partitions, %d workers", o.Nodes, o.Partitions, o.Workers)
+	}
+	o = Options{Workload: w, Nodes: 5, Workers: 2}
+	if o.EnsureDefaults(); o.Nodes != 5 || o.Partitions != 30 || o.Workers != 2 {
+		t.Errorf("%d nodes, %d partitions, %d workers", o.Nodes, o.Partitions, o.Workers)
+	}
+}
+
+func TestAnInterruptEndsALongNode(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := Options{Nodes: 1, Partitions: 10, Length: time.Hour}
+	o.EnsureDefaults()
+	n, err := newNode(&o, &o.Policies[0], newTally(&o, &o.Policies[0]), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.run(ctx); err != context.Canceled {
+		t.Errorf("ended with %v", err)
 	}
 }

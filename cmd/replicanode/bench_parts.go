@@ -125,14 +125,21 @@ func benchSimulate() *cli.Command {
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "slots of each node"},
 			&cli.DurationFlag{Name: "length", Value: d.Length, Usage: "virtual time"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "the same seed gives the same figures"},
-			&cli.StringFlag{Name: "workload", Usage: "JSON `FILE` of what arrives (default: a node's usual work)"},
+			&cli.StringFlag{Name: "workload", Usage: "JSON `FILE` of what arrives, see docs/benchmarks.md (default: a node's usual work)"},
 			jsonFileFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := refuse(c, "nodes", "partitions", "workers", "length", "seed"); err != nil {
 				return err
 			}
-			o := simulate.Options{Nodes: c.Int("nodes"), Partitions: c.Int("partitions"), Workers: c.Int("workers"), Length: c.Duration("length"), Seed: c.Uint64("seed")}
+			o := simulate.Options{Partitions: c.Int("partitions"), Length: c.Duration("length"), Seed: c.Uint64("seed")}
+			// What was not asked for is left to the workload.
+			if c.IsSet("nodes") {
+				o.Nodes = c.Int("nodes")
+			}
+			if c.IsSet("workers") {
+				o.Workers = c.Int("workers")
+			}
 			if name := c.String("workload"); name != "" {
 				var err error
 				if o.Workload, err = readWorkload(name); err != nil {
