@@ -37,11 +37,11 @@ func ListDropped(dataDirs []string) ([]DroppedFolder, error) {
 // Drop puts a partition's folder away; the partition may start empty from then on, in whichever data folder has the fewest. os.ErrNotExist:
 // there was no folder.
 func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) {
+	if partition >= f.Identity.Partitions {
+		return "", fmt.Errorf("drop replica: there is no partition %d, the last one is %d: %w", partition, f.Identity.Partitions-1, os.ErrNotExist)
+	}
 	if err := f.AllowEmpty(partition); err != nil {
 		return "", err
-	}
-	if partition >= f.Identity.Partitions {
-		return "", fmt.Errorf("drop replica: there is no partition %d: %w", partition, os.ErrNotExist)
 	}
 	at := &f.list[f.placement[partition]]
 	if at.err != nil {

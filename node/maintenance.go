@@ -154,13 +154,13 @@ func (n *Node) spaceChanged(disk int, level gc.Level, refuse error) {
 	m.spacing.Lock()
 	defer m.spacing.Unlock()
 	n.host.SetFrugal(disk, level == gc.LevelCritical)
-	worst, _ := m.disk.Space()
-	for _, spec := range n.tasks.Specs() {
-		switch spec.Code {
-		case tasks.GCLogs, tasks.GCReplicas, tasks.GCValues:
-			if err := n.liftForSpace(spec, worst); err != nil {
-				n.opts.Logger.Error("priority of garbage collection not changed", "code", string(spec.Code), "error", err)
-			}
+	least := threadpool.Low
+	if worst, _ := m.disk.Space(); worst != gc.LevelOK {
+		least = threadpool.High
+	}
+	for _, code := range []tasks.Code{tasks.GCLogs, tasks.GCReplicas, tasks.GCValues} {
+		if err := n.tasks.SetFloor(code, least); err != nil {
+			n.opts.Logger.Error("priority of garbage collection not changed", "code", string(code), "error", err)
 		}
 	}
 	path := n.folders.list[disk].path
@@ -176,14 +176,6 @@ func (n *Node) spaceChanged(disk int, level gc.Level, refuse error) {
 	for _, trigger := range m.triggers() {
 		trigger()
 	}
-}
-
-// liftForSpace puts a code at HIGH while space is short, and back to what its spec says after.
-func (n *Node) liftForSpace(spec tasks.Spec, level gc.Level) error {
-	if level == gc.LevelOK {
-		return n.tasks.SetPriority(spec.Code, spec.Priority)
-	}
-	return n.pool.SetPriority(string(spec.Code), threadpool.High)
 }
 
 // triggers are the periodic tasks that can be run by hand.

@@ -18,6 +18,8 @@ import (
 	"replicanode/gc"
 	"replicanode/replica"
 	"replicanode/server/admin"
+	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 // keyOf is a key of a partition.
@@ -46,7 +48,19 @@ func twoDisks(t *testing.T, change func(n *Node)) (n *Node, dirs []string) {
 	return n, dirs
 }
 
-// TestFullDiskRefusesItsOwnWrites: the other disk takes them, and both do again once there is space.
+// levels are those in force.
+func levels(n *Node, codes ...tasks.Code) string {
+	var at []threadpool.Priority
+	for _, s := range n.tasks.Stats() {
+		if slices.Contains(codes, s.Code) {
+			at = append(at, s.Priority)
+		}
+	}
+	return fmt.Sprint(at)
+}
+
+// TestFullDiskRefusesItsOwnWrites: the other disk takes them, and both do again once there is space. Meanwhile garbage collection overtakes
+// everything, whatever an operator says of its level.
 func TestFullDiskRefusesItsOwnWrites(t *testing.T) {
 	var full atomic.Bool
 	n, dirs := twoDisks(t, func(n *Node) {
@@ -80,8 +94,18 @@ func TestFullDiskRefusesItsOwnWrites(t *testing.T) {
 	if frugal := []bool{n.host.Partition(0).Log().Stats().Frugal, n.host.Partition(1).Log().Stats().Frugal}; !slices.Equal(frugal, []bool{false, true}) {
 		t.Errorf("frugal logs: %v", frugal)
 	}
+	if err := n.tasks.SetPriority(tasks.GCLogs, threadpool.Low); err != nil {
+		t.Fatal(err)
+	}
+	if at := levels(n, tasks.GCLogs, tasks.GCReplicas, tasks.GCValues); at != "[high high high]" {
+		t.Errorf("garbage collection is at %s", at)
+	}
 	full.Store(false)
 	eventually(t, "the disk takes writes again", func() (bool, string) { err := set(1); return err == nil, fmt.Sprint(err) })
+	eventually(t, "garbage collection gives way again", func() (bool, string) {
+		at := levels(n, tasks.GCLogs, tasks.GCReplicas, tasks.GCValues)
+		return at == "[low low low]", at
+	})
 }
 
 // hungFS makes disk statistics wait at writes in folders whose name ends so.

@@ -76,6 +76,7 @@ type codeState struct {
 	// lifted, when isLifted, is the level the controller has put in place of the spec's.
 	lifted         threadpool.Priority
 	isLifted       bool
+	floor          threadpool.Priority // SetFloor
 	metrics        codeMetrics
 	active         int
 	done, failed   uint64
@@ -87,9 +88,9 @@ type codeState struct {
 
 func (s *codeState) priority() threadpool.Priority {
 	if s.isLifted {
-		return s.lifted
+		return max(s.lifted, s.floor)
 	}
-	return s.spec.Priority
+	return max(s.spec.Priority, s.floor)
 }
 
 // Runner submits tasks by code.
@@ -240,7 +241,7 @@ func (r *Runner) submit(ctx context.Context, code Code, key string, f threadpool
 	return j, nil
 }
 
-// Specs returns the specs in force, in the order they were given. Levels moved by the controller are in Stats.
+// Specs returns the specs in force, in the order they were given. Levels moved by the controller or SetFloor are in Stats.
 func (r *Runner) Specs() []Spec {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -254,6 +255,28 @@ func (r *Runner) Specs() []Spec {
 // SetPriority changes the level of a code's tasks, queued, parked and running ones included.
 func (r *Runner) SetPriority(code Code, p threadpool.Priority) error {
 	return r.Apply(Override{Code: code, Field: "priority", Value: p.String()})
+}
+
+// SetFloor keeps a code's tasks, queued, parked and running ones included, at p at least, whatever its spec and the controller say. Low
+// ends that.
+func (r *Runner) SetFloor(code Code, p threadpool.Priority) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.codes[code]
+	if st == nil {
+		return fmt.Errorf("%w %q", ErrUnknownCode, string(code))
+	}
+	if st.floor == p {
+		return nil
+	}
+	before := st.floor
+	st.floor = p
+	if err := r.install(st); err != nil {
+		st.floor = before
+		return err
+	}
+	r.log.Info("least level of a task changed", "code", string(code), "from", before.String(), "to", p.String())
+	return nil
 }
 
 // Apply changes fields of specs at run time, all of them or, with an error, none. Tasks already in the pool obey new priorities and

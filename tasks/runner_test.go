@@ -348,6 +348,51 @@ func TestOverridesAtRunTime(t *testing.T) {
 	})
 }
 
+// A floor outlasts what operators and the controller do, and ends at what they left.
+func TestFloorHolds(t *testing.T) {
+	withRunner(t, threadpool.Options{Workers: 1}, Options{}, func(t *testing.T, r *Runner) {
+		at := func() threadpool.Priority {
+			for _, s := range r.Stats() {
+				if s.Code == GCLogs {
+					return s.Priority
+				}
+			}
+			return 255
+		}
+		step := func(what string, err error, want threadpool.Priority) {
+			t.Helper()
+			if got := at(); err != nil || got != want {
+				t.Errorf("after %s: %s, %v; want %s", what, got, err, want)
+			}
+		}
+		step("a floor", r.SetFloor(GCLogs, threadpool.High), threadpool.High)
+		step("an operator's change", r.SetPriority(GCLogs, threadpool.Common), threadpool.High)
+		r.adaptive.moveLevel(GCLogs, threadpool.Common, false)
+		r.adaptive.moveLevel(GCLogs, threadpool.Low, true)
+		step("the controller's", nil, threadpool.High)
+		var order []Code
+		release := make(chan struct{})
+		if _, err := r.Submit(context.Background(), OpenReplica, "", func(context.Context, *threadpool.Turn) error { <-release; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for _, c := range []Code{LoadPrivateLog, GCLogs} {
+			if _, err := r.Submit(context.Background(), c, "", func(context.Context, *threadpool.Turn) error { order = append(order, c); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(release)
+		synctest.Wait()
+		if got := fmt.Sprint(order); got != "[gc_logs load_private_log]" {
+			t.Errorf("ran %s", got)
+		}
+		step("the floor's end", r.SetFloor(GCLogs, threadpool.Low), threadpool.Common)
+		if err := r.SetFloor("gardening", threadpool.High); !errors.Is(err, ErrUnknownCode) {
+			t.Errorf("a floor of an unknown task: %v", err)
+		}
+	})
+}
+
 func TestParseOverride(t *testing.T) {
 	for in, want := range map[string]string{
 		"checkpoint=high":                         "checkpoint.priority=high",
