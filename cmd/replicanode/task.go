@@ -20,7 +20,8 @@ func taskCommand() *cli.Command {
 		Name:  "task",
 		Usage: "show and steer background work on the long pool",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Flags: remoteFlags(), Action: taskList},
+			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Action: taskList,
+				Flags: append(remoteFlags(), &cli.BoolFlag{Name: "specs", Usage: "show every field of the specs instead of how the codes are doing"})},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
 			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Description: setFields, Flags: remoteFlags(), Action: taskSet},
 			{Name: "pool", Usage: "show or change slots, limits, guards and I/O rates of the long pool while the node runs, all or none", ArgsUsage: "[FIELD=VALUE…]", Description: poolFields, Flags: remoteFlags(), Action: taskPool},
@@ -45,6 +46,9 @@ func taskList(c *cli.Context) error {
 		a, err := admin.Get[node.TasksAnswer](c.Context, client, "/v1/tasks")
 		if err != nil {
 			return err
+		}
+		if c.Bool("specs") {
+			return show(c, a, specHeader, specRows)
 		}
 		return showTasks(c, a)
 	})
@@ -92,6 +96,9 @@ func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
 			return err
 		}
 	}
+	if err := writeAdaptions(w, a.Adaptive.Decisions); err != nil {
+		return err
+	}
 	if len(a.Decisions) == 0 {
 		return nil
 	}
@@ -105,6 +112,19 @@ func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
 		rows = append(rows, []string{d.At.Local().Format("15:04:05.000"), keyOf(d.Code, d.Key), what, level(d.Priority, d.Effective, d.Cause), d.Reason.String(), number(d.Others), short(d.Waited)})
 	}
 	return table(w, "AT TASK WHAT PRIORITY WHY AMONG WAITED", rows)
+}
+
+// writeAdaptions tells what the controller changed last.
+func writeAdaptions(w io.Writer, decisions []tasks.AdaptiveDecision) error {
+	if len(decisions) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nLast changes of the controller, the newest last")
+	var rows [][]string
+	for _, d := range decisions[max(0, len(decisions)-shownDecisions):] {
+		rows = append(rows, []string{d.At.Local().Format("15:04:05.000"), d.Lever, d.From, d.To, d.Reason.String(), fmt.Sprintf("%.4g", d.Signal)})
+	}
+	return table(w, "AT WHAT FROM TO WHY SIGNAL", rows)
 }
 
 // keyOf is a task's key, which begins with its code, or its code.
@@ -141,7 +161,7 @@ func taskSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return showTasks(c, answer)
+	return show(c, answer, specHeader, func(a node.TasksAnswer) [][]string { return specRows(onlySpec(a, c.Args().First())) })
 }
 
 // fieldChanges reads arguments of the form FIELD=VALUE.

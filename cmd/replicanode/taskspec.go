@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"replicanode/node"
+	"replicanode/tasks"
+)
+
+const specHeader = "CODE PRIORITY MAX-RUNNING MAX-STARTED MAX-QUEUED TIMEOUT SLICE PERIOD JITTER RETRY"
+
+// specRows are the specs in force, with what is not bounded or not done as "-". The priority is the configured one, whatever the controller
+// has made of it.
+func specRows(a node.TasksAnswer) [][]string {
+	bound := func(n int) string {
+		if n == 0 {
+			return "-"
+		}
+		return number(n)
+	}
+	var rows [][]string
+	for _, s := range a.Specs {
+		jitter := "-"
+		if s.Period > 0 && s.Jitter > 0 {
+			jitter = fmt.Sprintf("±%.3g%%", s.Jitter*100)
+		}
+		rows = append(rows, []string{string(s.Code), s.Priority.String(), bound(s.MaxRunning), bound(s.MaxStarted), bound(s.MaxQueued), short(s.Timeout),
+			short(s.Slice), short(s.Period), jitter, retryText(&s.Retry)})
+	}
+	return rows
+}
+
+// retryText says which kinds of errors are retried how, kinds of one policy together.
+func retryText(p *tasks.RetryPolicy) string {
+	var parts []string
+	kinds := map[tasks.Backoff]string{}
+	var order []tasks.Backoff
+	for k := tasks.Other; k < tasks.Permanent; k++ {
+		b := *p.For(k)
+		if b.Initial == 0 {
+			continue
+		}
+		if kinds[b] == "" {
+			kinds[b] = k.String()
+			order = append(order, b)
+			continue
+		}
+		kinds[b] += "," + k.String()
+	}
+	if len(order) == 0 {
+		return "-"
+	}
+	for _, b := range order {
+		parts = append(parts, kinds[b]+" "+backoffText(b))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func backoffText(b tasks.Backoff) string {
+	text := fmt.Sprintf("%s–%s ×%g", plain(b.Initial), plain(b.Max), b.Factor)
+	if b.MaxAttempts > 0 {
+		text += fmt.Sprintf(" %d attempts", b.MaxAttempts)
+	}
+	if b.MaxElapsed > 0 {
+		text += " within " + plain(b.MaxElapsed)
+	}
+	return text
+}
+
+// plain is a duration without zeros at its end.
+func plain(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// onlySpec leaves one code of an answer.
+func onlySpec(a node.TasksAnswer, code string) node.TasksAnswer {
+	for _, s := range a.Specs {
+		if string(s.Code) == code {
+			a.Specs = []tasks.Spec{s}
+			break
+		}
+	}
+	return a
+}
