@@ -101,7 +101,7 @@ const (
 	LagOverTarget AdaptiveReason = iota
 	// LagRecovered: it is not late any more, or something else limits it: loading back.
 	LagRecovered
-	// DiskLow: space is short: GC to High, loading no higher than Common.
+	// DiskLow: space is short: GC to High, loading no higher than configured.
 	DiskLow
 	// DiskRecovered: GC back.
 	DiskRecovered

@@ -307,7 +307,7 @@ func TestRemoteLimitWithMomentsOfSchedulingIsLeftAlone(t *testing.T) {
 	now := time.Unix(5000, 0)
 	for i := range 100 {
 		s := Signals{Lag: Measured(9, now), LagLimit: LimitRemote}
-		if i%scheduledTicks != 0 {
+		if i%2 != 0 {
 			s.LagLimit = LimitScheduling
 		}
 		l.policy.step(now, s)
@@ -438,6 +438,74 @@ func TestRulesOneByOne(t *testing.T) {
 	if l.levels[LoadPrivateLog] != threadpool.Common || l.levels[GCLogs] != threadpool.High {
 		t.Errorf("disk low: loading %s, gc %s", l.levels[LoadPrivateLog], l.levels[GCLogs])
 	}
+}
+
+// Every switch has its hysteresis: a signal that is back at its target, but not well beyond it, changes nothing. One that is no number is
+// missing.
+func TestEverySwitchHasHysteresis(t *testing.T) {
+	const logs, age = 1e9, 7200.0
+	for _, tc := range []struct {
+		code                 Code
+		signal               func(s *Signals) *Signal
+		over, within, beyond float64
+	}{
+		{LoadPrivateLog, func(s *Signals) *Signal { return &s.Lag }, 3, 1.6, 1.4},
+		{GCValues, func(s *Signals) *Signal { return &s.DiskFree }, 0.14, 0.18, 0.19},
+		{GCLogs, func(s *Signals) *Signal { return &s.LogBytes }, logs * 1.1, logs * 0.8, logs * 0.7},
+		{Checkpoint, func(s *Signals) *Signal { return &s.CheckpointAge }, age * 1.1, age * 0.8, age * 0.7},
+	} {
+		l := newLoop(1)
+		l.policy.o.LogBytesTarget = logs
+		now := time.Unix(5000, 0)
+		step := func(value float64) (changes int) {
+			before := len(l.decisions)
+			for range 100 {
+				now = now.Add(250 * time.Millisecond)
+				s := Signals{LagLimit: LimitScheduling}
+				*tc.signal(&s) = Measured(value, now)
+				l.policy.step(now, s)
+			}
+			return len(l.decisions) - before
+		}
+		if on, stays, off := step(tc.over), step(tc.within), step(tc.beyond); on == 0 || stays != 0 || off != on {
+			t.Errorf("%s: %d changes over the target, %d within the hysteresis, %d beyond it", tc.code, on, stays, off)
+		}
+		step(tc.over)
+		if n := step(math.NaN()); n == 0 || l.decisions[len(l.decisions)-1].Reason != SignalsStale {
+			t.Errorf("%s: %d changes for a signal that is no number", tc.code, n)
+		}
+	}
+}
+
+// The controller only raises levels: neither a higher configured one nor one that an operator sets meanwhile is lowered by a rule.
+func TestARuleNeverLowersALevel(t *testing.T) {
+	logs := func() Signals { return Signals{LogBytes: Measured(2000, time.Now())} }
+	withRunner(t, threadpool.Options{Workers: 2}, Options{Adaptive: AdaptiveOptions{Enabled: true, Source: logs, LogBytesTarget: 1000}}, func(t *testing.T, r *Runner) {
+		inForce := func() threadpool.Priority {
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			for _, s := range r.Stats() {
+				if s.Code == GCLogs {
+					return s.Priority
+				}
+			}
+			return threadpool.Low
+		}
+		if p := inForce(); p != threadpool.Common {
+			t.Errorf("big logs: log GC at %s", p)
+		}
+		if err := r.SetPriority(GCLogs, threadpool.High); err != nil {
+			t.Fatal(err)
+		}
+		if p := inForce(); p != threadpool.High {
+			t.Errorf("set to high meanwhile: log GC at %s", p)
+		}
+		r.SetAdaptive(false)
+		r.SetAdaptive(true)
+		if p, st := inForce(), r.AdaptiveStatus(); p != threadpool.High || len(st.Levels) != 0 {
+			t.Errorf("configured high: log GC at %s, %+v", p, st)
+		}
+	})
 }
 
 // Each phase is judged by its own metric, as far as it is beyond its target, against the best of the policies that leave the levers where they are.

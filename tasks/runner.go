@@ -86,9 +86,10 @@ type codeState struct {
 	lastErrorAt    time.Time
 }
 
+// priority is the level in force. The controller only raises: what it lifts a code to is no bound for what an operator sets meanwhile.
 func (s *codeState) priority() threadpool.Priority {
 	if s.isLifted {
-		return max(s.lifted, s.floor)
+		return max(s.lifted, s.spec.Priority, s.floor)
 	}
 	return max(s.spec.Priority, s.floor)
 }
