@@ -40,10 +40,15 @@ func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) 
 	if partition >= f.Identity.Partitions {
 		return "", fmt.Errorf("drop replica: there is no partition %d, the last one is %d: %w", partition, f.Identity.Partitions-1, os.ErrNotExist)
 	}
+	at := &f.list[f.placement[partition]]
+	if at.err == nil {
+		if err := settleJournal(at.path); err != nil {
+			return "", about(at.path, err)
+		}
+	}
 	if err := f.AllowEmpty(partition); err != nil {
 		return "", err
 	}
-	at := &f.list[f.placement[partition]]
 	if at.err != nil {
 		return "", fmt.Errorf("drop replica of partition %d: %w: %w", partition, os.ErrNotExist, about(at.path, at.err))
 	}

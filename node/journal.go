@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -15,21 +17,47 @@ import (
 func (n *Node) newSyncer(dataDir string, fs vfs.FS, m *plog.Metrics) (*plog.Syncer, error) {
 	dir := filepath.Join(dataDir, plog.JournalDir)
 	j, r, err := plog.OpenJournal(dir, plog.JournalOptions{
-		FS:    fs,
-		Bytes: n.opts.Storage.LogJournalBytes,
-		LogDir: func(partition uint32) string {
-			return filepath.Join(dataDir, partitionsDir, replica.PartitionDir(partition), replica.LogDir)
-		},
+		FS:         fs,
+		Bytes:      n.opts.Storage.LogJournalBytes,
+		LogDir:     logDirs(dataDir),
 		AcceptLoss: n.opts.AcceptJournalLoss,
 		Logger:     n.opts.Logger,
 		Metrics:    m,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back from before, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the damaged part holds", err, dir)
+		return nil, journalHint(dir, err)
 	}
 	if r.Blocks > 0 || r.Damage != nil {
 		n.opts.Logger.Info("journal of the private logs brought back", "dir", dir, "blocks", r.Blocks, "entries", r.Entries, "bytes", r.Bytes,
 			"logs", r.Logs, "skipped", r.Skipped, "seconds", r.Took.Seconds(), "damaged", r.Damage != nil)
 	}
 	return plog.NewSyncer(plog.SyncerOptions{Workers: n.opts.Storage.SyncWorkers, Journal: j, Metrics: m}), nil
+}
+
+// journalHint says what to do about a journal that was not brought back.
+func journalHint(dir string, err error) error {
+	back := dir
+	var gone *plog.ErrUnreachable
+	if errors.As(err, &gone) {
+		back = gone.Dir
+	}
+	return fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back from before, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the lost part holds", err, back)
+}
+
+// logDirs returns where the private logs of a data folder are.
+func logDirs(dataDir string) func(uint32) string {
+	return func(partition uint32) string {
+		return filepath.Join(dataDir, partitionsDir, replica.PartitionDir(partition), replica.LogDir)
+	}
+}
+
+// settleJournal brings the journal of a stopped node's data folder back to the private logs, so that a partition's folder can be taken out of its
+// place and put back later with all it had. The folder must be locked.
+func settleJournal(dataDir string) error {
+	dir := filepath.Join(dataDir, plog.JournalDir)
+	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir)})
+	if err != nil {
+		return fmt.Errorf("bring back the journal of the private logs: %w; start the node and stop it before, if need be with --accept-journal-loss", err)
+	}
+	return plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(context.Background())
 }

@@ -164,7 +164,8 @@
 //
 // Redo: before any log is opened, OpenJournal writes the entries of all blocks to their segments, if the partition's manifest has the same log
 // id and names the segment, syncs these, and then starts a new generation of both areas. Acknowledged bytes of a segment never change and numbers of segments are never
-// used again, so the order does not matter and redo can be repeated.
+// used again, so the order does not matter and redo can be repeated. While the folder of a partition with entries is not there, or its manifest cannot be
+// read, nothing is opened: the journal would forget what that log needs.
 //
 // What is acknowledged and rests on the journal alone is always in the active segment: it is synced before a manifest
 // seals it or says how far it was synced (rotation, replacing a suffix, Release, Reset, Close). "Synced" in flag 4 and in the manifest is what holds after redo.

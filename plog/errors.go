@@ -78,6 +78,21 @@ func (e *ErrCorrupt) Error() string {
 		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)
 }
 
+// ErrUnreachable is returned by OpenJournal while the journal holds batches of a log whose folder is not there, or cannot be read.
+type ErrUnreachable struct {
+	Partition uint32
+	Dir       string
+	Err       error
+}
+
+// Error implements error.
+func (e *ErrUnreachable) Error() string {
+	return fmt.Sprintf("the journal holds batches of partition %d, whose log cannot be read: %v", e.Partition, e.Err)
+}
+
+// Unwrap returns why it cannot be read.
+func (e *ErrUnreachable) Unwrap() error { return e.Err }
+
 // isDiskFull tells errors that go away when space is freed from all others.
 func isDiskFull(err error) bool {
 	return vfs.IsNoSpaceError(err) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrDiskFull)

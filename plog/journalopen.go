@@ -57,6 +57,9 @@ func (j *Journal) open() (report JournalReport, err error) {
 	if err := syncDir(j.opts.FS, j.dir); err != nil {
 		return report, err
 	}
+	if err := j.opts.FS.Remove(j.path(journalTmpName)); err != nil && !isNotExist(err) {
+		return report, fmt.Errorf("remove leftover: %w", err)
+	}
 	if damage == nil {
 		damage = old.damage
 	}

@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,6 +15,7 @@ const maxRedoFiles = 256
 type redo struct {
 	fs     vfs.FS
 	logDir func(uint32) string
+	any    bool // what is not there is passed over
 	logs   map[uint32]*redoLog
 	files  map[redoFile]vfs.File
 	report JournalReport
@@ -33,7 +35,7 @@ type redoFile struct {
 }
 
 func (j *Journal) redo(jf *journalFile) (JournalReport, error) {
-	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, logs: map[uint32]*redoLog{}, files: map[redoFile]vfs.File{}}
+	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, any: j.any, logs: map[uint32]*redoLog{}, files: map[redoFile]vfs.File{}}
 	for i := range jf.areas {
 		r.report.Blocks += int(jf.blocks[i])
 		_, err := jf.scan(i, r.entry)
@@ -75,7 +77,8 @@ func (r *redo) entry(e blockEntry) error {
 	return nil
 }
 
-// log finds what log a partition has now. One whose manifest is damaged is refused when it is opened, and has none here.
+// log finds what log a partition has now. One whose manifest is damaged is refused when it is opened, and has none here. One that cannot be
+// looked at, or is not in its place, may be there later, when the journal has forgotten its batches: nothing is brought back before it is.
 func (r *redo) log(partition uint32) (*redoLog, error) {
 	if l := r.logs[partition]; l != nil {
 		return l, nil
@@ -83,15 +86,17 @@ func (r *redo) log(partition uint32) (*redoLog, error) {
 	l := &redoLog{dir: r.logDir(partition), seqs: map[uint64]bool{}}
 	r.logs[partition] = l
 	// The manifest that decides must not be taken back by a crash.
-	if err := syncDir(r.fs, l.dir); err != nil {
-		if isNotExist(err) {
-			return l, nil
-		}
-		return nil, err
+	err := syncDir(r.fs, l.dir)
+	if err != nil {
+		return l, r.without(partition, err)
 	}
 	m, err := readManifest(r.fs, l.dir)
-	if err != nil || m.partition != partition {
+	var damage *ErrCorrupt
+	switch {
+	case errors.As(err, &damage), isNotExist(err), err == nil && m.partition != partition:
 		return l, nil
+	case err != nil:
+		return l, r.without(partition, err)
 	}
 	l.id = m.id
 	l.seqs[m.activeSeq] = true
@@ -99,6 +104,14 @@ func (r *redo) log(partition uint32) (*redoLog, error) {
 		l.seqs[m.segments[i].seq] = true
 	}
 	return l, nil
+}
+
+// without says whether to go on without a log: only when loss is accepted.
+func (r *redo) without(partition uint32, err error) error {
+	if r.any {
+		return nil
+	}
+	return &ErrUnreachable{Partition: partition, Dir: r.logDir(partition), Err: err}
 }
 
 // file opens a segment; nil when it is missing, of which Open tells.

@@ -8,8 +8,8 @@ import (
 const (
 	// maxRoundLogs bounds the logs of a round.
 	maxRoundLogs = 1024
-	// stageTries is how often a round looks for a log that somebody else is writing.
-	stageTries = 3
+	// ioTries is how often a round looks for a log that somebody else is writing.
+	ioTries = 3
 )
 
 // round is what one worker commits with one block of the journal.
@@ -18,6 +18,7 @@ type round struct {
 	logs   []*Log // taken from the queue
 	staged []*Log // written to their segments, their ioMu held
 	again  []*Log // have more to write
+	later  []*Log // found no room in the block: are the first of the next one
 	direct []*Log // to be committed on their own
 }
 
@@ -47,7 +48,7 @@ func (r *round) run(j *Journal, m *Metrics) {
 		case stagedDirect:
 			r.direct = append(r.direct, l)
 		case stagedLater:
-			r.again = append(r.again, l)
+			r.later = append(r.later, l)
 		}
 	}
 	if len(r.staged) == 0 {
@@ -55,7 +56,9 @@ func (r *round) run(j *Journal, m *Metrics) {
 	}
 	began := time.Now()
 	err := j.write(&r.block, r.staged)
-	m.round(time.Since(began), len(r.staged), len(r.block.buf))
+	if r.block.entries > 0 {
+		m.round(time.Since(began), len(r.staged), len(r.block.buf))
+	}
 	full := isDiskFull(err)
 	for _, l := range r.staged {
 		if full {
@@ -72,8 +75,32 @@ func (r *round) reset() {
 	clear(r.logs)
 	clear(r.staged)
 	clear(r.again)
+	clear(r.later)
 	clear(r.direct)
-	r.logs, r.staged, r.again, r.direct = r.logs[:0], r.staged[:0], r.again[:0], r.direct[:0]
+	r.logs, r.staged, r.again, r.later, r.direct = r.logs[:0], r.staged[:0], r.again[:0], r.later[:0], r.direct[:0]
+}
+
+// alone commits the only log that waits by itself, unless somebody else holds it: the next round must not wait for that.
+func (r *round) alone(l *Log) {
+	if !l.tryIO() {
+		r.direct = append(r.direct, l)
+		return
+	}
+	defer l.ioMu.Unlock()
+	if l.commitLocked() {
+		r.again = append(r.again, l)
+	}
+}
+
+// tryIO takes ioMu, unless somebody holds it for longer than a moment.
+func (l *Log) tryIO() bool {
+	for range ioTries {
+		if l.ioMu.TryLock() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
 }
 
 // simple says whether what was appended can go through the journal: a few bytes behind what is in the active segment. mu is held.
@@ -91,12 +118,8 @@ func (l *Log) small() bool {
 
 // stage writes what was appended to the segment and adds it to b, which makes it durable. unstage must follow when it did.
 func (l *Log) stage(b *block, j *Journal) staging {
-	// Who is about to let go of the log is given a moment.
-	for tries := 1; !l.ioMu.TryLock(); tries++ {
-		if tries == stageTries {
-			return stagedDirect
-		}
-		runtime.Gosched()
+	if !l.tryIO() {
+		return stagedDirect
 	}
 	how := l.stageLocked(b, j)
 	if how != stagedBlock {

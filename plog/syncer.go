@@ -57,15 +57,29 @@ type ring struct {
 }
 
 func (q *ring) push(l *Log) {
-	if q.n == len(q.logs) {
-		grown := make([]*Log, max(64, 2*q.n))
-		for i := range q.n {
-			grown[i] = q.logs[(q.head+i)%q.n]
-		}
-		q.logs, q.head = grown, 0
-	}
+	q.grow()
 	q.logs[(q.head+q.n)%len(q.logs)] = l
 	q.n++
+}
+
+// pushFront has l popped next.
+func (q *ring) pushFront(l *Log) {
+	q.grow()
+	q.head = (q.head + len(q.logs) - 1) % len(q.logs)
+	q.logs[q.head] = l
+	q.n++
+}
+
+// grow makes room for one more.
+func (q *ring) grow() {
+	if q.n < len(q.logs) {
+		return
+	}
+	grown := make([]*Log, max(64, 2*q.n))
+	for i := range q.n {
+		grown[i] = q.logs[(q.head+i)%q.n]
+	}
+	q.logs, q.head = grown, 0
 }
 
 func (q *ring) pop() *Log {
@@ -227,6 +241,7 @@ func (s *Syncer) commit(l *Log) {
 	s.busy--
 	if again {
 		s.queue.push(l)
+		s.work.Signal() // the caller may go on with another one of direct
 	}
 }
 
@@ -240,9 +255,7 @@ func (s *Syncer) lead() {
 	s.busy++
 	s.mu.Unlock()
 	if len(r.logs) == 1 && !s.always && r.logs[0].small() {
-		if r.logs[0].commit() {
-			r.again = append(r.again, r.logs[0])
-		}
+		r.alone(r.logs[0])
 	} else {
 		r.run(s.opts.Journal, s.opts.Metrics)
 	}
@@ -251,6 +264,9 @@ func (s *Syncer) lead() {
 	s.leading = false
 	for _, l := range r.again {
 		s.queue.push(l)
+	}
+	for i := range r.later {
+		s.queue.pushFront(r.later[len(r.later)-1-i])
 	}
 	for _, l := range r.direct {
 		s.direct.push(l)

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"replicanode/plog"
+)
+
+// killedNode makes the data folder of a node that was killed while its journal held batches of both partitions.
+func killedNode(t *testing.T) string {
+	dir := filepath.Join(t.TempDir(), "data")
+	_, stop := runNode(t, dir, 2)
+	stop()
+	j, _, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := plog.NewSyncer(plog.SyncerOptions{Journal: j})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var logs []*plog.Log
+	for i := range uint32(2) {
+		l, err := plog.Open(logOf(dir, i), i, plog.Options{Syncer: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs = append(logs, l)
+	}
+	done := make(chan error, len(logs))
+	for range 200 {
+		for _, l := range logs {
+			hs := l.HardState()
+			if err := l.Append(nil, &hs, func(err error) { done <- err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range logs {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	killed := filepath.Join(t.TempDir(), "killed")
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range logs {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return killed
+}
+
+func logOf(dir string, partition uint32) string {
+	return filepath.Join(dir, "partitions", []string{"0000", "0001"}[partition], "plog")
+}
+
+func journalOf(dir string) plog.JournalOptions {
+	return plog.JournalOptions{LogDir: func(partition uint32) string { return logOf(dir, partition) }}
+}
+
+// TestDropOfAKilledNode: what the journal holds of a replica is in its folder before the folder is put away, so that it can come back whole.
+func TestDropOfAKilledNode(t *testing.T) {
+	dir := killedNode(t)
+	out := succeeds(t, nil, "replica", "drop", "--partition", "1", "--data-dir", dir)
+	name := strings.TrimSuffix(strings.Fields(out)[2], ";")
+	j, report, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
+	if err != nil || report.Blocks > 0 {
+		t.Fatalf("left in the journal: %v, %+v", err, report)
+	}
+	if err := plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	succeeds(t, nil, "gc", "undelete", name, "--data-dir", dir)
+	_, stop := runNode(t, dir, 0)
+	stop()
+}
+
+// TestFolderGoneFromAKilledNode: while the folder of a partition with batches in the journal is away the node does not start, unless told to.
+func TestFolderGoneFromAKilledNode(t *testing.T) {
+	dir := killedNode(t)
+	folder := filepath.Dir(logOf(dir, 1))
+	if err := os.Rename(folder, dir+"-aside"); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := command(t, "run", "--data-dir", dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	for _, want := range []string{"batches of partition 1", "put", "--accept-journal-loss"} {
+		if code == 0 || !strings.Contains(stderr, want) {
+			t.Fatalf("exit code %d, no %q in %q", code, want, stderr)
+		}
+	}
+	if err := os.Rename(dir+"-aside", folder); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := runNode(t, dir, 0)
+	stop()
+}

@@ -1,0 +1,197 @@
+package plog
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// appendTo appends n bytes to l and returns what is told when they are durable.
+func appendTo(t testing.TB, l *Log, n int) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	if err := l.Append(batch(l.LastIndex()+1, 1, 1, n), nil, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func durable(t testing.TB, what string, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s: not written", what)
+	}
+}
+
+// startedFleet is a fleet whose logs hold a few batches; lone ones are committed by themselves.
+func startedFleet(t testing.TB) *fleet {
+	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
+	f.start()
+	f.syncer.mu.Lock()
+	f.syncer.always = false
+	f.syncer.mu.Unlock()
+	for range 3 {
+		f.do('+', 0)
+	}
+	return f
+}
+
+// TestRoundHeldUp: a log that somebody holds for long, as Release does while it refills the ballast, holds up no other.
+func TestRoundHeldUp(t *testing.T) {
+	f := startedFleet(t)
+	held := f.worlds[0].l
+	held.ioMu.Lock()
+	first := appendTo(t, held, 100)
+	waitFor(t, func() bool { // a worker has found it waiting alone
+		f.syncer.mu.Lock()
+		defer f.syncer.mu.Unlock()
+		return f.syncer.queue.n == 0 && (f.syncer.leading || f.syncer.single > 0)
+	})
+	durable(t, "beside a held log", appendTo(t, f.worlds[1].l, 100))
+	held.ioMu.Unlock()
+	durable(t, "held log", first)
+	f.stop()
+}
+
+// TestQueuedBesideDirect: a log that was appended to while it was committed by itself is not left in the queue when its worker goes on with
+// another one.
+func TestQueuedBesideDirect(t *testing.T) {
+	f := startedFleet(t)
+	s := f.syncer
+	// Two of three workers wait for two logs, the third log waits for one of them, the third worker for work.
+	for _, w := range f.worlds {
+		w.l.ioMu.Lock()
+	}
+	s.mu.Lock()
+	for _, w := range f.worlds {
+		l := w.l
+		s.mu.Unlock()
+		_, err := l.buffer(batch(l.LastIndex()+1, 1, 1, 100), nil, nil)
+		s.mu.Lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.direct.push(l)
+	}
+	s.mu.Unlock()
+	s.work.Broadcast()
+	waitFor(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.single == 2 && s.direct.n == 1
+	})
+	// Log 0 gets more when its worker has taken what there was.
+	l := f.worlds[0].l
+	more := make(chan (<-chan error), 1)
+	l.mu.Lock()
+	l.pend.dones[0] = func(error) { more <- appendTo(t, l, 100) }
+	l.mu.Unlock()
+	l.ioMu.Unlock()
+	durable(t, "appended meanwhile", <-more)
+	for _, w := range f.worlds[1:] {
+		w.l.ioMu.Unlock()
+	}
+	f.stop()
+}
+
+func waitFor(t testing.TB, ok func() bool) {
+	t.Helper()
+	for began := time.Now(); !ok(); runtime.Gosched() {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+// TestRoundWithoutRoom: what found no room in a block comes before what was appended later.
+func TestRoundWithoutRoom(t *testing.T) {
+	f := startedFleet(t)
+	s := f.syncer
+	s.mu.Lock()
+	s.leading = true // no round begins
+	s.mu.Unlock()
+	var dones []<-chan error
+	for i, n := range [fleetLogs]int{5 << 10, 5 << 10, 5 << 10} {
+		dones = append(dones, appendTo(t, f.worlds[i].l, n))
+	}
+	// The area has room for a block of two.
+	j := s.opts.Journal
+	j.mu.Lock()
+	j.areas[j.cur].off = j.areaEnd(j.cur) - 3*journalAlign
+	j.mu.Unlock()
+	again := make(chan (<-chan error), 1)
+	l := f.worlds[0].l
+	l.mu.Lock()
+	l.pend.dones[0] = func(error) { again <- appendTo(t, l, 100) }
+	l.mu.Unlock()
+	s.mu.Lock()
+	s.leading = false
+	s.lead()
+	first := s.queue.logs[s.queue.head]
+	waiting := s.queue.n
+	s.mu.Unlock()
+	if waiting != 2 || first != f.worlds[2].l {
+		t.Errorf("%d wait, first partition %d", waiting, first.Partition())
+	}
+	s.work.Signal()
+	durable(t, "appended meanwhile", <-again)
+	for _, done := range dones[1:] {
+		durable(t, "one of the round", done)
+	}
+	f.stop()
+}
+
+// TestJournalUnreadableLog: what the journal holds of a log that cannot be read at the moment, or is not in its place, is not forgotten.
+func TestJournalUnreadableLog(t *testing.T) {
+	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
+	f.start()
+	for range 5 {
+		f.do('+', 0)
+	}
+	lost := f.mem.CrashClone(vfs.CrashCloneCfg{})
+	f.stop()
+	cl := fleetClone{mem: lost}
+	for i, w := range f.worlds {
+		cl.from[i], cl.to[i] = len(w.c.states)-1, len(w.c.states)-1
+	}
+	manifest := fleetDir(1) + "/" + manifestName
+	var once sync.Once
+	unreadable := errorfs.Wrap(lost, errorfs.InjectorFunc(func(op errorfs.Op) (err error) {
+		if op.Path == manifest && op.Kind == errorfs.OpFileReadAt {
+			once.Do(func() { err = syscall.EIO })
+		}
+		return err
+	}))
+	if s, _, err := startJournaled(t, unreadable, f.bytes); !errors.Is(err, syscall.EIO) {
+		s.stop()
+		t.Errorf("started without a log: %v", err)
+	}
+	if err := lost.Rename(fleetDir(1), "/d/aside"); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := startJournaled(t, lost, f.bytes); !isNotExist(err) {
+		s.stop()
+		t.Errorf("started without the folder of a log: %v", err)
+	}
+	accepted := lost.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand()})
+	if j, _, err := OpenJournal("/d/journal", JournalOptions{FS: accepted, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true}); err != nil {
+		t.Error(err)
+	} else {
+		j.close()
+	}
+	if err := lost.Rename("/d/aside", fleetDir(1)); err != nil {
+		t.Fatal(err)
+	}
+	f.verify(cl)
+}
