@@ -126,3 +126,46 @@ func TestExplainOfAnIdlePoolHasEmptyLists(t *testing.T) {
 		submit(t, p, Task{Run: nothing})
 	})
 }
+
+func TestARetryStartsAfresh(t *testing.T) {
+	withPool(t, Options{Workers: 1}, func(p *Pool) {
+		var attempts []error
+		start := time.Now()
+		err := p.Do(context.Background(), Task{
+			// Only the first start has a deadline; each attempt has the whole timeout.
+			Deadline: start.Add(time.Second), Timeout: 10 * time.Second,
+			Run: func(ctx context.Context, turn *Turn) error {
+				if len(attempts) < 2 {
+					err := turn.Sleep(time.Minute)
+					attempts = append(attempts, err)
+					return err
+				}
+				return errors.Join(ctx.Err(), turn.Sleep(9*time.Second), turn.Yield(0))
+			},
+			Retry: func(error) (time.Duration, bool) { return time.Minute, true },
+		})
+		if err != nil || len(attempts) != 2 || !errors.Is(attempts[1], ErrTimeout) || time.Since(start) != 2*70*time.Second+9*time.Second {
+			t.Errorf("ended with %v after %v; attempts before: %v", err, time.Since(start), attempts)
+		}
+	})
+}
+
+func TestWaitingForBytesOrASlotIsNoPartOfTheTimeout(t *testing.T) {
+	withPool(t, Options{Workers: 1, IO: IORate{BytesPerSecond: 1 << 20}}, func(p *Pool) {
+		start := time.Now()
+		if err := p.Do(context.Background(), Task{Timeout: time.Second, Run: func(_ context.Context, turn *Turn) error {
+			return errors.Join(turn.Yield(20<<20), turn.Sleep(900*time.Millisecond))
+		}}); err != nil || time.Since(start) < 10*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		submit(t, p, Task{Code: "urgent", Priority: High, Run: func(_ context.Context, turn *Turn) error { return turn.Sleep(500 * time.Millisecond) }})
+		ended := make(chan error, 1)
+		submit(t, p, Task{Timeout: time.Second, Done: func(err error) { ended <- err }, Run: func(_ context.Context, turn *Turn) error {
+			submit(t, p, Task{Code: "urgent", Priority: High, Run: func(context.Context, *Turn) error { time.Sleep(time.Minute); return nil }})
+			return errors.Join(turn.Yield(0), turn.Sleep(900*time.Millisecond))
+		}})
+		if err := <-ended; err != nil {
+			t.Errorf("a minute without a slot: %v", err)
+		}
+	})
+}
