@@ -58,7 +58,7 @@ func halt(t *testing.T, n *Node) {
 
 func client(t *testing.T, n *Node) *goredis.Client {
 	t.Helper()
-	c := goredis.NewClient(&goredis.Options{Addr: n.Addresses().Listen})
+	c := goredis.NewClient(&goredis.Options{Addr: n.Addresses().Listen, ReadTimeout: waitBound, WriteTimeout: waitBound})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
