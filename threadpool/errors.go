@@ -30,7 +30,8 @@ var (
 	ErrPanic = errors.New("threadpool: task panicked")
 	// ErrGoexit is given to a task that ended its goroutine with runtime.Goexit.
 	ErrGoexit = errors.New("threadpool: task called runtime.Goexit")
-	// ErrNotRunning is returned by a Turn that is used after its task returned.
+	// ErrNotRunning is returned by Sleep and Await of a Turn that is used after its task returned, and by Yield when it has
+	// something to look at.
 	ErrNotRunning = errors.New("threadpool: turn used outside its task")
 )
 
