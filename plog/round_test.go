@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // appendTo appends n bytes to l and returns what is told when they are durable.
@@ -195,4 +196,74 @@ func TestJournalUnreadableLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.verify(cl)
+}
+
+// TestJournalReleasedLog: what a manifest says is synced is there without the journal.
+func TestJournalReleasedLog(t *testing.T) {
+	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
+	f.bytes = 1 << 20
+	f.start()
+	for range 5 {
+		f.do('+', 0)
+	}
+	f.do('r', 0)
+	lost := f.mem.CrashClone(vfs.CrashCloneCfg{})
+	f.stop()
+	if err := lost.RemoveAll("/d/journal"); err != nil {
+		t.Fatal(err)
+	}
+	j, _, err := OpenJournal("/d/journal", JournalOptions{FS: lost, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSyncer(SyncerOptions{Journal: j})
+	s.start()
+	l, err := f.openLog(s, lost, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := f.worlds[0].c.current()
+	if err := want.diff(l); err != nil {
+		t.Error(err)
+	}
+	closeLog(t, l)
+	s.stop()
+}
+
+// TestJournalOff: logs that are to sync themselves fall back from nothing.
+func TestJournalOff(t *testing.T) {
+	mem, reg := vfs.NewMem(), prometheus.NewRegistry()
+	m := NewMetrics(reg)
+	makeFolders(t, mem)
+	j, _, err := OpenJournal("/d/journal", JournalOptions{FS: mem, Bytes: -1, LogDir: fleetDir, Metrics: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSyncer(SyncerOptions{Journal: j, Metrics: m})
+	var logs []*Log
+	var dones []<-chan error
+	for i := range uint32(fleetLogs) {
+		l, err := Open(fleetDir(i), i, Options{FS: mem, Syncer: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, dones = append(logs, l), append(dones, appendTo(t, l, 100))
+	}
+	s.start()
+	for _, done := range dones {
+		durable(t, "without a journal", done)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "replicanode_plog_journal_fallbacks_total" && f.GetMetric()[0].GetCounter().GetValue() != 0 {
+			t.Error(f)
+		}
+	}
+	for _, l := range logs {
+		closeLog(t, l)
+	}
+	s.stop()
 }

@@ -218,7 +218,7 @@ func (s *Syncer) worker() {
 			s.single++
 			s.commit(s.direct.pop())
 			s.single--
-		case s.queue.n > 0 && s.opts.Journal == nil:
+		case s.queue.n > 0 && s.journalID() == 0:
 			s.commit(s.queue.pop())
 		case s.queue.n > 0 && !s.leading:
 			s.lead()
@@ -241,7 +241,9 @@ func (s *Syncer) commit(l *Log) {
 	s.busy--
 	if again {
 		s.queue.push(l)
-		s.work.Signal() // the caller may go on with another one of direct
+		if s.direct.n > 0 {
+			s.work.Signal() // the caller goes on with one of those
+		}
 	}
 }
 
