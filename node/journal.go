@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -36,12 +35,7 @@ func (n *Node) newSyncer(dataDir string, fs vfs.FS, m *plog.Metrics) (*plog.Sync
 
 // journalHint says what to do about a journal that was not brought back.
 func journalHint(dir string, err error) error {
-	back := dir
-	var gone *plog.ErrUnreachable
-	if errors.As(err, &gone) {
-		back = gone.Dir
-	}
-	return fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back from before, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the lost part holds", err, back)
+	return fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back from before, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the lost part holds", err, dir)
 }
 
 // logDirs returns where the private logs of a data folder are.

@@ -78,7 +78,7 @@ func (e *ErrCorrupt) Error() string {
 		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)
 }
 
-// ErrUnreachable is returned by OpenJournal while the journal holds batches of a log whose folder is not there, or cannot be read.
+// ErrUnreachable tells of a log whose folder is not there, or cannot be read, while the journal holds batches of it.
 type ErrUnreachable struct {
 	Partition uint32
 	Dir       string

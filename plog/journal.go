@@ -75,6 +75,8 @@ type Journal struct {
 	id   uint64 // of this journal, kept for ever
 	any  bool   // logs whose journal is lost may be opened
 	off  bool   // nothing is written
+	// away are the logs, by id, that were not brought back: they cannot be opened.
+	away map[uint64]*ErrUnreachable
 
 	file      vfs.File // the rounds'
 	marks     vfs.File // the same file, for whoever empties an area: each of the two hears of a failed write
@@ -323,6 +325,9 @@ func (j *Journal) admit(m *manifest) error {
 	}
 	if j == nil {
 		return nil
+	}
+	if away := j.away[m.id]; away != nil {
+		return away
 	}
 	j.mu.Lock()
 	var dead []*Log

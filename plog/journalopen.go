@@ -18,11 +18,14 @@ type JournalReport struct {
 	Logs    int           // that were written to
 	Damage  *ErrCorrupt   // accepted damage
 	Took    time.Duration // of all this
+	// Away is the first log whose folder is missing or cannot be read: the journal stays as it is for it, and is not used until a later
+	// start finds the log.
+	Away *ErrUnreachable
 }
 
 // OpenJournal opens the journal in dir, and makes it if there is none. What an earlier process made durable by it alone is written
 // to the segments and synced first, so that the logs can be opened when it returns; doing so again after a crash does no harm. A damaged journal is an
-// *ErrCorrupt. Without space for its file the journal is opened all the same and not used.
+// *ErrCorrupt. One with batches of a log that is away stays as it is, and is not used. Without space for its file the journal is opened all the same and not used.
 func OpenJournal(dir string, o JournalOptions) (*Journal, JournalReport, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
@@ -71,6 +74,11 @@ func (j *Journal) open() (report JournalReport, err error) {
 		return report, err
 	}
 	j.id, j.generation, report.Damage = old.id, old.highest(), damage
+	if report.Away != nil {
+		j.off = true
+		j.opts.Logger.Error("the journal keeps what it has of a log that is away: each private log syncs itself", "dir", j.dir, "log", report.Away.Dir, "error", report.Away)
+		return report, nil
+	}
 	if damage == nil && (j.off || old.areaBytes == j.areaSize()) {
 		return report, j.reuse(old.areaBytes)
 	}

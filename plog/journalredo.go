@@ -19,6 +19,7 @@ type redo struct {
 	logs   map[uint32]*redoLog
 	files  map[redoFile]vfs.File
 	report JournalReport
+	away   map[uint64]*ErrUnreachable // by log id
 }
 
 // redoLog is the log that is in a partition's folder now.
@@ -27,6 +28,7 @@ type redoLog struct {
 	id      uint64 // 0: none
 	seqs    map[uint64]bool
 	written bool
+	away    *ErrUnreachable
 }
 
 type redoFile struct {
@@ -35,7 +37,9 @@ type redoFile struct {
 }
 
 func (j *Journal) redo(jf *journalFile) (JournalReport, error) {
-	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, any: j.any, logs: map[uint32]*redoLog{}, files: map[redoFile]vfs.File{}}
+	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, any: j.any, logs: map[uint32]*redoLog{}, files: map[redoFile]vfs.File{},
+		away: map[uint64]*ErrUnreachable{}}
+	j.away = r.away
 	for i := range jf.areas {
 		r.report.Blocks += int(jf.blocks[i])
 		_, err := jf.scan(i, r.entry)
@@ -56,9 +60,9 @@ func (j *Journal) redo(jf *journalFile) (JournalReport, error) {
 }
 
 func (r *redo) entry(e blockEntry) error {
-	l, err := r.log(e.partition)
-	if err != nil {
-		return err
+	l := r.log(e.partition)
+	if l.away != nil {
+		r.away[e.log] = l.away
 	}
 	if l.id != e.log || !l.seqs[e.seq] || e.off < segmentHeaderLen {
 		r.report.Skipped++
@@ -78,40 +82,45 @@ func (r *redo) entry(e blockEntry) error {
 }
 
 // log finds what log a partition has now. One whose manifest is damaged is refused when it is opened, and has none here. One that cannot be
-// looked at, or is not in its place, may be there later, when the journal has forgotten its batches: nothing is brought back before it is.
-func (r *redo) log(partition uint32) (*redoLog, error) {
+// looked at, or is not in its place, may be there later: the journal must not forget its batches.
+func (r *redo) log(partition uint32) *redoLog {
 	if l := r.logs[partition]; l != nil {
-		return l, nil
+		return l
 	}
 	l := &redoLog{dir: r.logDir(partition), seqs: map[uint64]bool{}}
 	r.logs[partition] = l
 	// The manifest that decides must not be taken back by a crash.
 	err := syncDir(r.fs, l.dir)
 	if err != nil {
-		return l, r.without(partition, err)
+		r.without(l, partition, err)
+		return l
 	}
 	m, err := readManifest(r.fs, l.dir)
 	var damage *ErrCorrupt
 	switch {
 	case errors.As(err, &damage), isNotExist(err), err == nil && m.partition != partition:
-		return l, nil
+		return l
 	case err != nil:
-		return l, r.without(partition, err)
+		r.without(l, partition, err)
+		return l
 	}
 	l.id = m.id
 	l.seqs[m.activeSeq] = true
 	for i := range m.segments {
 		l.seqs[m.segments[i].seq] = true
 	}
-	return l, nil
+	return l
 }
 
-// without says whether to go on without a log: only when loss is accepted.
-func (r *redo) without(partition uint32, err error) error {
+// without goes on without a log, whose batches the journal keeps unless their loss is accepted.
+func (r *redo) without(l *redoLog, partition uint32, err error) {
 	if r.any {
-		return nil
+		return
 	}
-	return &ErrUnreachable{Partition: partition, Dir: r.logDir(partition), Err: err}
+	l.away = &ErrUnreachable{Partition: partition, Dir: l.dir, Err: err}
+	if r.report.Away == nil {
+		r.report.Away = l.away
+	}
 }
 
 // file opens a segment; nil when it is missing, of which Open tells.

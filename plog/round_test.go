@@ -2,7 +2,9 @@ package plog
 
 import (
 	"errors"
+	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -175,16 +177,41 @@ func TestJournalUnreadableLog(t *testing.T) {
 		}
 		return err
 	}))
-	if s, _, err := startJournaled(t, unreadable, f.bytes); !errors.Is(err, syscall.EIO) {
+	for _, without := range []struct {
+		fs    vfs.FS
+		aside bool
+		is    error
+	}{{unreadable, false, syscall.EIO}, {lost, true, os.ErrNotExist}} {
+		if without.aside {
+			if err := lost.Rename(fleetDir(1), "/d/aside"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, report, err := startJournaled(t, without.fs, f.bytes)
+		if err != nil || report.Away == nil || !errors.Is(report.Away, without.is) || report.Away.Partition != 1 {
+			t.Fatalf("%v, %+v", err, report.Away)
+		}
+		if !without.aside {
+			var away *ErrUnreachable
+			if _, err := f.openLog(s, lost, 1); !errors.As(err, &away) {
+				t.Errorf("opened without what the journal has: %v", err)
+			}
+		}
+		// The others go on meanwhile.
+		l, err := f.openLog(s, lost, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := f.worlds[0].c
+		last := c.states[len(c.states)-1]
+		es := batch(last.last()+1, 2, last.lastTerm()+1, 500)
+		mustAppend(t, l, es, nil)
+		last.entries = slices.Clone(last.entries)
+		last.append(es, nil)
+		c.states = append(c.states, last)
+		cl.from[0], cl.to[0] = len(c.states)-1, len(c.states)-1
+		closeLog(t, l)
 		s.stop()
-		t.Errorf("started without a log: %v", err)
-	}
-	if err := lost.Rename(fleetDir(1), "/d/aside"); err != nil {
-		t.Fatal(err)
-	}
-	if s, _, err := startJournaled(t, lost, f.bytes); !isNotExist(err) {
-		s.stop()
-		t.Errorf("started without the folder of a log: %v", err)
 	}
 	accepted := lost.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand()})
 	if j, _, err := OpenJournal("/d/journal", JournalOptions{FS: accepted, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true}); err != nil {

@@ -94,7 +94,7 @@ func (e *experiment) start(ctx context.Context) error {
 	args := append(e.policy.args(e.opts.Workers),
 		"--partitions", strconv.Itoa(e.opts.Partitions), "--dup-tail-bytes", strconv.FormatInt(e.opts.TailBytes, 10),
 		"--segment-bytes", strconv.Itoa(segmentBytes), "--memtable-bytes", strconv.Itoa(memtableBytes),
-		"--checkpoint-period", "0", "--checkpoint-keep", strconv.Itoa(checkpointsKept), "--log-level", "warn")
+		"--checkpoint-period", "0", "--checkpoint-chain", "off", "--checkpoint-keep", strconv.Itoa(checkpointsKept), "--log-level", "warn")
 	if e.opts.BatchBytes > 0 {
 		args = append(args, "--dup-batch-bytes", strconv.FormatInt(e.opts.BatchBytes, 10))
 	}

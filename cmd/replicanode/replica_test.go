@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,22 +85,32 @@ func TestDropOfAKilledNode(t *testing.T) {
 	stop()
 }
 
-// TestFolderGoneFromAKilledNode: while the folder of a partition with batches in the journal is away the node does not start, unless told to.
+// TestFolderGoneFromAKilledNode: while the folder of a partition with batches in the journal is away the others serve, and the journal
+// keeps them until it is back.
 func TestFolderGoneFromAKilledNode(t *testing.T) {
 	dir := killedNode(t)
 	folder := filepath.Dir(logOf(dir, 1))
 	if err := os.Rename(folder, dir+"-aside"); err != nil {
 		t.Fatal(err)
 	}
-	code, _, stderr := command(t, "run", "--data-dir", dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-	for _, want := range []string{"batches of partition 1", "put", "--accept-journal-loss"} {
-		if code == 0 || !strings.Contains(stderr, want) {
-			t.Fatalf("exit code %d, no %q in %q", code, want, stderr)
-		}
+	n, stop := runNode(t, dir, 0)
+	if ready := fmt.Sprintf("%+v", n.Ready()); !strings.Contains(ready, "has vanished") {
+		t.Errorf("ready without partition 1: %s", ready)
+	}
+	stop()
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Rename(dir+"-aside", folder); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := runNode(t, dir, 0)
+	j, report, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
+	if err != nil || report.Entries == 0 || report.Away != nil {
+		t.Fatalf("brought back: %v, %+v", err, report)
+	}
+	if err := plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = runNode(t, dir, 0)
 	stop()
 }
