@@ -300,6 +300,7 @@ func TestClientNamesWhatDoesNotAnswer(t *testing.T) {
 	go func() {
 		defer close(served)
 		if nc, err := l.Accept(); err == nil {
+			_, _ = nc.Read(make([]byte, 4096))
 			_, _ = io.WriteString(nc, "-ERR wrong number of arguments\r\n")
 			_ = nc.Close()
 		}
