@@ -221,13 +221,20 @@ func (r *rawReader) raw() error {
 	return nil
 }
 
-// dropCaches has the kernel forget the cached pages of all files under dir.
+// dropCaches has the kernel forget the cached pages of all files under dir. One that is renamed meanwhile is a segment being prepared,
+// which nobody reads.
 func dropCaches(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 		if err != nil || d.IsDir() {
 			return err
 		}
 		f, err := os.Open(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
