@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"replicanode/node"
 	"replicanode/tasks"
@@ -59,26 +58,14 @@ func retryText(p *tasks.RetryPolicy) string {
 }
 
 func backoffText(b tasks.Backoff) string {
-	text := fmt.Sprintf("%s–%s ×%g", plain(b.Initial), plain(b.Max), b.Factor)
+	text := fmt.Sprintf("%s–%s ×%g", shortDuration(b.Initial), shortDuration(b.Max), b.Factor)
 	if b.MaxAttempts > 0 {
 		text += fmt.Sprintf(" %d attempts", b.MaxAttempts)
 	}
 	if b.MaxElapsed > 0 {
-		text += " within " + plain(b.MaxElapsed)
+		text += " within " + shortDuration(b.MaxElapsed)
 	}
 	return text
-}
-
-// plain is a duration without zeros at its end.
-func plain(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // onlySpec leaves one code of an answer.
