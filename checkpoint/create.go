@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,15 +74,9 @@ type Progress struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *CreateOptions) EnsureDefaults() {
-	if o.ChunkBytes == 0 {
-		o.ChunkBytes = 16 << 20
-	}
-	if o.Slice == 0 {
-		o.Slice = time.Millisecond
-	}
-	if o.MaxDepth == 0 {
-		o.MaxDepth = 6
-	}
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, 16<<20)
+	o.Slice = cmp.Or(o.Slice, time.Millisecond)
+	o.MaxDepth = cmp.Or(o.MaxDepth, 6)
 	if o.Progress == nil {
 		o.Progress = &Progress{}
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -30,18 +31,10 @@ type LimitOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *LimitOptions) EnsureDefaults() {
-	if o.Min == 0 {
-		o.Min = 1
-	}
-	if o.Max == 0 {
-		o.Max = max(32, o.Min)
-	}
-	if o.Processors == 0 {
-		o.Processors = runtime.GOMAXPROCS(0)
-	}
-	if o.Interval == 0 {
-		o.Interval = time.Second
-	}
+	o.Min = cmp.Or(o.Min, 1)
+	o.Max = cmp.Or(o.Max, max(32, o.Min))
+	o.Processors = cmp.Or(o.Processors, runtime.GOMAXPROCS(0))
+	o.Interval = cmp.Or(o.Interval, time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

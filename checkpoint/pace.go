@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"runtime"
@@ -39,21 +40,13 @@ const leastPart = 5
 
 // EnsureDefaults fills in the defaults.
 func (o *PaceOptions) EnsureDefaults() {
-	if o.Share == 0 {
-		o.Share = 0.15
-	}
-	if o.Least == 0 {
-		o.Least = o.Share / leastPart
-	}
+	o.Share = cmp.Or(o.Share, 0.15)
+	o.Least = cmp.Or(o.Least, o.Share/leastPart)
 	if o.Waited == nil {
 		o.Waited = newSchedulerWait().p99
 	}
-	if o.Patience == 0 {
-		o.Patience = 10 * time.Minute
-	}
-	if o.WaitTarget == 0 {
-		o.WaitTarget = time.Millisecond
-	}
+	o.Patience = cmp.Or(o.Patience, 10*time.Minute)
+	o.WaitTarget = cmp.Or(o.WaitTarget, time.Millisecond)
 }
 
 // Validate says what is wrong with the options.

@@ -18,9 +18,7 @@ type Retention struct {
 
 // EnsureDefaults fills in the defaults.
 func (r *Retention) EnsureDefaults() {
-	if r.KeepLast == 0 {
-		r.KeepLast = 3
-	}
+	r.KeepLast = cmp.Or(r.KeepLast, 3)
 }
 
 // Validate says what is wrong with the retention.

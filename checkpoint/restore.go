@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,9 +68,7 @@ type Edit struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *RestoreOptions) EnsureDefaults() {
-	if o.DBName == "" {
-		o.DBName = "db"
-	}
+	o.DBName = cmp.Or(o.DBName, "db")
 	if o.DBOptions == nil {
 		o.DBOptions = func(dir string) badger.Options {
 			return badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(false).

@@ -1,6 +1,7 @@
 package duplication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -168,8 +169,8 @@ func (h *harness) startSource() {
 	if h.jobs != nil {
 		o.Jobs = h.jobs
 	}
-	setDefault(&o.RetryMin, time.Millisecond)
-	setDefault(&o.RetryMax, 10*time.Millisecond)
+	o.RetryMin = cmp.Or(o.RetryMin, time.Millisecond)
+	o.RetryMax = cmp.Or(o.RetryMax, 10*time.Millisecond)
 	source, err := New(o)
 	h.must(err)
 	h.must(source.Start(context.Background()))

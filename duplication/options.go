@@ -1,6 +1,7 @@
 package duplication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,24 +135,22 @@ type Options struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.PartitionCount, uint32(len(o.Partitions)))
-	setDefault(&o.TailBytes, DefaultTailBytes)
-	setDefault(&o.MaxTailBytes, DefaultMaxTailBytes)
-	setDefault(&o.BatchBytes, DefaultBatchBytes)
-	setDefault(&o.WindowBytes, DefaultWindowBytes)
-	setDefault(&o.WindowBatches, DefaultWindowBatches)
-	setDefault(&o.ReadAheadBytes, DefaultReadAheadBytes)
-	setDefault(&o.RecordInterval, DefaultRecordInterval)
-	setDefault(&o.HelloTimeout, DefaultHelloTimeout)
-	setDefault(&o.AckTimeout, DefaultAckTimeout)
-	setDefault(&o.RetryMin, DefaultRetryMin)
-	setDefault(&o.RetryMax, DefaultRetryMax)
-	setDefault(&o.RefusedRetry, DefaultRefusedRetry)
-	setDefault(&o.SkipDecrees, DefaultSkipDecrees)
-	setDefault(&o.SkipBytes, DefaultSkipBytes)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.PartitionCount = cmp.Or(o.PartitionCount, uint32(len(o.Partitions)))
+	o.TailBytes = cmp.Or(o.TailBytes, DefaultTailBytes)
+	o.MaxTailBytes = cmp.Or(o.MaxTailBytes, DefaultMaxTailBytes)
+	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
+	o.WindowBytes = cmp.Or(o.WindowBytes, DefaultWindowBytes)
+	o.WindowBatches = cmp.Or(o.WindowBatches, DefaultWindowBatches)
+	o.ReadAheadBytes = cmp.Or(o.ReadAheadBytes, DefaultReadAheadBytes)
+	o.RecordInterval = cmp.Or(o.RecordInterval, DefaultRecordInterval)
+	o.HelloTimeout = cmp.Or(o.HelloTimeout, DefaultHelloTimeout)
+	o.AckTimeout = cmp.Or(o.AckTimeout, DefaultAckTimeout)
+	o.RetryMin = cmp.Or(o.RetryMin, DefaultRetryMin)
+	o.RetryMax = cmp.Or(o.RetryMax, DefaultRetryMax)
+	o.RefusedRetry = cmp.Or(o.RefusedRetry, DefaultRefusedRetry)
+	o.SkipDecrees = cmp.Or(o.SkipDecrees, DefaultSkipDecrees)
+	o.SkipBytes = cmp.Or(o.SkipBytes, DefaultSkipBytes)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports the first field that cannot be used, by name.
@@ -241,11 +240,4 @@ func (o *Options) backoff() *backoff.ExponentialBackOff {
 	b.Multiplier = 2
 	b.RandomizationFactor = 1
 	return b
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -1,6 +1,7 @@
 package duplication
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,17 +67,15 @@ type ReceiverOptions struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *ReceiverOptions) EnsureDefaults() {
-	setDefault(&o.MaxBatchBytes, DefaultMaxReceivedBatchBytes)
-	setDefault(&o.MaxApplyingBytes, DefaultMaxApplyingBytes)
-	setDefault(&o.MaxApplyingBatches, DefaultMaxApplyingBatches)
-	setDefault(&o.MaxStreams, DefaultMaxReceiverStreams)
-	setDefault(&o.HelloTimeout, DefaultHelloTimeout)
+	o.MaxBatchBytes = cmp.Or(o.MaxBatchBytes, DefaultMaxReceivedBatchBytes)
+	o.MaxApplyingBytes = cmp.Or(o.MaxApplyingBytes, DefaultMaxApplyingBytes)
+	o.MaxApplyingBatches = cmp.Or(o.MaxApplyingBatches, DefaultMaxApplyingBatches)
+	o.MaxStreams = cmp.Or(o.MaxStreams, DefaultMaxReceiverStreams)
+	o.HelloTimeout = cmp.Or(o.HelloTimeout, DefaultHelloTimeout)
 	if o.LeaderAddress == nil {
 		o.LeaderAddress = func(uint64) string { return "" }
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports the first field that cannot be used, by name.

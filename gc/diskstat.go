@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,30 +62,18 @@ func (o *DiskStatOptions) EnsureDefaults() {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	if o.Timeout == 0 {
-		o.Timeout = 2 * time.Second
-	}
-	if o.Beat == 0 {
-		o.Beat = 2 * time.Second
-	}
-	if o.SlowAfter == 0 {
-		o.SlowAfter = 500 * time.Millisecond
-	}
-	if o.Recheck == 0 {
-		o.Recheck = time.Second
-	}
-	if o.Rechecks == 0 {
-		o.Rechecks = 10
-	}
+	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
+	o.Beat = cmp.Or(o.Beat, 2*time.Second)
+	o.SlowAfter = cmp.Or(o.SlowAfter, 500*time.Millisecond)
+	o.Recheck = cmp.Or(o.Recheck, time.Second)
+	o.Rechecks = cmp.Or(o.Rechecks, 10)
 	if o.Changed == nil {
 		o.Changed = func(int, Level, error) {}
 	}
 	if o.Usage == nil {
 		o.Usage = statfs
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate says what is wrong with the options.

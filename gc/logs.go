@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,18 +146,12 @@ type LogsOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *LogsOptions) EnsureDefaults() {
-	if o.Name == "" {
-		o.Name = "logs"
-	}
-	if o.MinInterval == 0 {
-		o.MinInterval = time.Second
-	}
+	o.Name = cmp.Or(o.Name, "logs")
+	o.MinInterval = cmp.Or(o.MinInterval, time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate says what is wrong with the options.

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -21,18 +22,10 @@ type PacerOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *PacerOptions) EnsureDefaults() {
-	if o.Baseline == 0 {
-		o.Baseline = 32 << 20
-	}
-	if o.BacklogTime == 0 {
-		o.BacklogTime = 5 * time.Minute
-	}
-	if o.ShortageTime == 0 {
-		o.ShortageTime = 10 * time.Second
-	}
-	if o.StepBytes == 0 {
-		o.StepBytes = 16 << 20
-	}
+	o.Baseline = cmp.Or(o.Baseline, 32<<20)
+	o.BacklogTime = cmp.Or(o.BacklogTime, 5*time.Minute)
+	o.ShortageTime = cmp.Or(o.ShortageTime, 10*time.Second)
+	o.StepBytes = cmp.Or(o.StepBytes, 16<<20)
 }
 
 // Validate says what is wrong with the options.

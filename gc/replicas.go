@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,18 +49,10 @@ type ReplicasOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *ReplicasOptions) EnsureDefaults() {
-	if o.Name == "" {
-		o.Name = "dropped"
-	}
-	if o.Grace == 0 {
-		o.Grace = 24 * time.Hour
-	}
-	if o.FailedGrace == 0 {
-		o.FailedGrace = 7 * o.Grace
-	}
-	if o.CriticalGrace == 0 {
-		o.CriticalGrace = time.Hour
-	}
+	o.Name = cmp.Or(o.Name, "dropped")
+	o.Grace = cmp.Or(o.Grace, 24*time.Hour)
+	o.FailedGrace = cmp.Or(o.FailedGrace, 7*o.Grace)
+	o.CriticalGrace = cmp.Or(o.CriticalGrace, time.Hour)
 	o.Pacer.EnsureDefaults()
 	if o.Space == nil {
 		o.Space = func() (Level, int64) { return LevelOK, 0 }
@@ -67,9 +60,7 @@ func (o *ReplicasOptions) EnsureDefaults() {
 	if o.Truncate == nil && o.Dropped != nil && o.Dropped.fs == vfs.Default {
 		o.Truncate = os.Truncate
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate says what is wrong with the options.

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,18 +47,10 @@ type ValuesOptions struct {
 
 // EnsureDefaults fills in the defaults.
 func (o *ValuesOptions) EnsureDefaults() {
-	if o.Name == "" {
-		o.Name = "values"
-	}
-	if o.DiscardRatio == 0 {
-		o.DiscardRatio = 0.5
-	}
-	if o.MaxRewrites == 0 {
-		o.MaxRewrites = 16
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Name = cmp.Or(o.Name, "values")
+	o.DiscardRatio = cmp.Or(o.DiscardRatio, 0.5)
+	o.MaxRewrites = cmp.Or(o.MaxRewrites, 16)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate says what is wrong with the options.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,35 +72,35 @@ type StorageLimits struct {
 
 func (o *Options) ensureLimits() {
 	c := &o.Clients
-	setDefault(&c.MaxClients, 10_000)
-	setDefault(&c.MaxValueBytes, 8<<20)
-	setDefault(&c.MaxRequestBytes, max(64<<20, 2*c.MaxValueBytes))
-	setDefault(&c.MaxArguments, 1<<20)
-	setDefault(&c.MaxInlineBytes, 64<<10)
-	setDefault(&c.MaxCommandBytes, 16<<20+c.MaxValueBytes)
-	setDefault(&c.MaxReplyBytes, max(128<<20, 2*c.MaxValueBytes))
-	setDefault(&c.MaxBufferBytes, 1<<30)
-	setDefault(&c.MaxPipeline, 1024)
-	setDefault(&c.WriteTimeout, 30*time.Second)
-	setDefault(&c.RequestTimeout, time.Minute)
-	setDefault(&c.IdleTimeout, -1)
-	setDefault(&c.BusyTimeout, 5*time.Second)
-	setDefault(&o.MaxAdminConnections, 256)
-	setDefault(&o.MaxPeerConnections, 256)
-	setDefault(&o.MaxPeerStreams, 1024)
+	c.MaxClients = cmp.Or(c.MaxClients, 10_000)
+	c.MaxValueBytes = cmp.Or(c.MaxValueBytes, 8<<20)
+	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, max(64<<20, 2*c.MaxValueBytes))
+	c.MaxArguments = cmp.Or(c.MaxArguments, 1<<20)
+	c.MaxInlineBytes = cmp.Or(c.MaxInlineBytes, 64<<10)
+	c.MaxCommandBytes = cmp.Or(c.MaxCommandBytes, 16<<20+c.MaxValueBytes)
+	c.MaxReplyBytes = cmp.Or(c.MaxReplyBytes, max(128<<20, 2*c.MaxValueBytes))
+	c.MaxBufferBytes = cmp.Or(c.MaxBufferBytes, 1<<30)
+	c.MaxPipeline = cmp.Or(c.MaxPipeline, 1024)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, time.Minute)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, -1)
+	c.BusyTimeout = cmp.Or(c.BusyTimeout, 5*time.Second)
+	o.MaxAdminConnections = cmp.Or(o.MaxAdminConnections, 256)
+	o.MaxPeerConnections = cmp.Or(o.MaxPeerConnections, 256)
+	o.MaxPeerStreams = cmp.Or(o.MaxPeerStreams, 1024)
 	d := &o.Dup
-	setDefault(&d.TailTotalBytes, 64<<20)
-	setDefault(&d.WindowBatches, 8)
-	setDefault(&d.ReadAheadBytes, 2<<20)
-	setDefault(&d.ReceiveStreams, 4096)
-	setDefault(&d.ReceiveBytes, 128<<20)
+	d.TailTotalBytes = cmp.Or(d.TailTotalBytes, 64<<20)
+	d.WindowBatches = cmp.Or(d.WindowBatches, 8)
+	d.ReadAheadBytes = cmp.Or(d.ReadAheadBytes, 2<<20)
+	d.ReceiveStreams = cmp.Or(d.ReceiveStreams, 4096)
+	d.ReceiveBytes = cmp.Or(d.ReceiveBytes, 128<<20)
 	s := &o.Storage
-	setDefault(&s.QueueCommands, 16_384)
-	setDefault(&s.LogPendingBytes, 256<<20)
-	setDefault(&s.LogCacheBytes, 1<<20)
-	setDefault(&s.IndexCacheBytes, -1)
-	setDefault(&s.SyncWorkers, 4)
-	setDefault(&s.LogJournalBytes, 32<<20)
+	s.QueueCommands = cmp.Or(s.QueueCommands, 16_384)
+	s.LogPendingBytes = cmp.Or(s.LogPendingBytes, 256<<20)
+	s.LogCacheBytes = cmp.Or(s.LogCacheBytes, 1<<20)
+	s.IndexCacheBytes = cmp.Or(s.IndexCacheBytes, -1)
+	s.SyncWorkers = cmp.Or(s.SyncWorkers, 4)
+	s.LogJournalBytes = cmp.Or(s.LogJournalBytes, 32<<20)
 }
 
 func (o *Options) validateLimits() error {

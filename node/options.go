@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,47 +142,38 @@ func DefaultOptions() Options {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.DataDir, "data")
+	o.DataDir = cmp.Or(o.DataDir, "data")
 	if len(o.DataDirs) == 0 {
 		o.DataDirs = []string{o.DataDir}
 	}
-	setDefault(&o.Listen, "127.0.0.1:6380")
-	setDefault(&o.Admin, "127.0.0.1:9180")
-	setDefault(&o.Peer, "127.0.0.1:7380")
+	o.Listen = cmp.Or(o.Listen, "127.0.0.1:6380")
+	o.Admin = cmp.Or(o.Admin, "127.0.0.1:9180")
+	o.Peer = cmp.Or(o.Peer, "127.0.0.1:7380")
 	o.ensureLimits()
-	setDefault(&o.Workers, max(4, runtime.NumCPU()))
-	setDefault(&o.LowLimit, max(1, o.Workers-1))
-	setDefault(&o.MaxQueued, 65_536)
-	setDefault(&o.MaxParked, 1024)
-	setDefault(&o.IORate, -1)
-	setDefault(&o.MaxWait, 30*time.Second)
-	setDefault(&o.LowShare, 0.05)
-	setDefault(&o.Slice, 10*time.Millisecond)
-	setDefault(&o.WriteTarget, 50*time.Millisecond)
-	setDefault(&o.DupTailBytes, 4<<20)
-	setDefault(&o.DupBatchBytes, 256<<10)
-	setDefault(&o.DupWindowBytes, 4<<20)
-	setDefault(&o.CheckpointPeriod, time.Hour)
-	setDefault(&o.CheckpointKeep, 2)
-	setDefault(&o.CheckpointChain, 6)
-	setDefault(&o.CheckpointParallel, 32)
-	setDefault(&o.CheckpointParallelMin, 1)
-	setDefault(&o.CheckpointShare, 0.15)
-	setDefault(&o.GCRate, 32<<20)
-	setDefault(&o.DropGrace, 24*time.Hour)
-	setDefault(&o.SegmentBytes, 16<<20)
-	setDefault(&o.MemtableBytes, 16<<20)
-	setDefault(&o.StartTimeout, 30*time.Second)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.Workers = cmp.Or(o.Workers, max(4, runtime.NumCPU()))
+	o.LowLimit = cmp.Or(o.LowLimit, max(1, o.Workers-1))
+	o.MaxQueued = cmp.Or(o.MaxQueued, 65_536)
+	o.MaxParked = cmp.Or(o.MaxParked, 1024)
+	o.IORate = cmp.Or(o.IORate, -1)
+	o.MaxWait = cmp.Or(o.MaxWait, 30*time.Second)
+	o.LowShare = cmp.Or(o.LowShare, 0.05)
+	o.Slice = cmp.Or(o.Slice, 10*time.Millisecond)
+	o.WriteTarget = cmp.Or(o.WriteTarget, 50*time.Millisecond)
+	o.DupTailBytes = cmp.Or(o.DupTailBytes, 4<<20)
+	o.DupBatchBytes = cmp.Or(o.DupBatchBytes, 256<<10)
+	o.DupWindowBytes = cmp.Or(o.DupWindowBytes, 4<<20)
+	o.CheckpointPeriod = cmp.Or(o.CheckpointPeriod, time.Hour)
+	o.CheckpointKeep = cmp.Or(o.CheckpointKeep, 2)
+	o.CheckpointChain = cmp.Or(o.CheckpointChain, 6)
+	o.CheckpointParallel = cmp.Or(o.CheckpointParallel, 32)
+	o.CheckpointParallelMin = cmp.Or(o.CheckpointParallelMin, 1)
+	o.CheckpointShare = cmp.Or(o.CheckpointShare, 0.15)
+	o.GCRate = cmp.Or(o.GCRate, 32<<20)
+	o.DropGrace = cmp.Or(o.DropGrace, 24*time.Hour)
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 16<<20)
+	o.MemtableBytes = cmp.Or(o.MemtableBytes, 16<<20)
+	o.StartTimeout = cmp.Or(o.StartTimeout, 30*time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // newFolderPartitions is how many partitions a new data folder gets when nothing is asked for.

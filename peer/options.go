@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -78,15 +79,13 @@ type ServerOptions struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *ServerOptions) EnsureDefaults() {
-	setDefault(&o.MaxMessageBytes, DefaultMaxMessageBytes)
-	setDefault(&o.MaxConnections, DefaultMaxConnections)
-	setDefault(&o.MaxStreams, DefaultMaxStreams)
-	setDefault(&o.HandshakeTimeout, DefaultHandshakeTimeout)
-	setDefault(&o.KeepaliveTime, DefaultKeepaliveTime)
-	setDefault(&o.KeepaliveTimeout, DefaultKeepaliveTimeout)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, DefaultMaxMessageBytes)
+	o.MaxConnections = cmp.Or(o.MaxConnections, DefaultMaxConnections)
+	o.MaxStreams = cmp.Or(o.MaxStreams, DefaultMaxStreams)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, DefaultHandshakeTimeout)
+	o.KeepaliveTime = cmp.Or(o.KeepaliveTime, DefaultKeepaliveTime)
+	o.KeepaliveTimeout = cmp.Or(o.KeepaliveTimeout, DefaultKeepaliveTimeout)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports the first field that cannot be used, by name.
@@ -124,10 +123,10 @@ type ClientOptions struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *ClientOptions) EnsureDefaults() {
-	setDefault(&o.MaxMessageBytes, DefaultMaxMessageBytes)
-	setDefault(&o.DialTimeout, DefaultDialTimeout)
-	setDefault(&o.KeepaliveTime, DefaultKeepaliveTime)
-	setDefault(&o.KeepaliveTimeout, DefaultKeepaliveTimeout)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, DefaultMaxMessageBytes)
+	o.DialTimeout = cmp.Or(o.DialTimeout, DefaultDialTimeout)
+	o.KeepaliveTime = cmp.Or(o.KeepaliveTime, DefaultKeepaliveTime)
+	o.KeepaliveTimeout = cmp.Or(o.KeepaliveTimeout, DefaultKeepaliveTimeout)
 	if o.Dial == nil {
 		dialer := &net.Dialer{}
 		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
@@ -162,11 +161,4 @@ func validateKeepalive(owner string, interval, timeout time.Duration) error {
 		return fmt.Errorf("peer: %s.KeepaliveTimeout is %s, must be positive", owner, timeout)
 	}
 	return nil
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,12 +45,8 @@ func (o *JournalOptions) EnsureDefaults() {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	if o.Bytes == 0 {
-		o.Bytes = 32 << 20
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Bytes = cmp.Or(o.Bytes, 32<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate names the first value out of range.

@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -58,24 +59,12 @@ func (o *Options) EnsureDefaults() {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 16 << 20
-	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = 1 << 20
-	}
-	if o.MaxPendingBytes == 0 {
-		o.MaxPendingBytes = 256 << 20
-	}
-	if o.MaxSpares == 0 {
-		o.MaxSpares = 2
-	}
-	if o.MaxOpenSegments == 0 {
-		o.MaxOpenSegments = 16
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 16<<20)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 1<<20)
+	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, 256<<20)
+	o.MaxSpares = cmp.Or(o.MaxSpares, 2)
+	o.MaxOpenSegments = cmp.Or(o.MaxOpenSegments, 16)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // sizeAfter is the size of the segment after one of a given size.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -138,14 +139,12 @@ const GatherBytes = 16 << 20
 
 // EnsureDefaults fills in the defaults.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.Partitions, 8)
-	setDefault(&o.NodeID, 1)
+	o.Partitions = cmp.Or(o.Partitions, 8)
+	o.NodeID = cmp.Or(o.NodeID, 1)
 	if len(o.Voters) == 0 {
 		o.Voters = []uint64{o.NodeID}
 	}
-	if o.Syncer == nil {
-		o.Syncer = o.Log.Syncer
-	}
+	o.Syncer = cmp.Or(o.Syncer, o.Log.Syncer)
 	if len(o.Disks) == 0 && o.Dir != "" {
 		o.Disks = []Disk{{Dir: o.Dir, Syncer: o.Syncer, FS: o.FS}}
 	}
@@ -155,35 +154,26 @@ func (o *Options) EnsureDefaults() {
 	if o.Runner == nil {
 		o.Runner = directRunner{}
 	}
-	setDefault(&o.MaxKeyBytes, maxKeyBytes)
-	setDefault(&o.MaxValueBytes, 8<<20)
-	setDefault(&o.MaxFieldValueBytes, maxFieldValueBytes)
-	setDefault(&o.QueueCommands, 16384)
-	setDefault(&o.BatchCommands, 1024)
-	setDefault(&o.BatchBytes, 1<<20)
-	setDefault(&o.MaxMutationBytes, 16<<20+o.MaxValueBytes)
-	setDefault(&o.MaxDuplicatedBytes, o.BatchBytes+o.MaxMutationBytes+GatherBytes+batchOverhead)
-	setDefault(&o.InFlight, 2)
-	setDefault(&o.ApplyBytes, 4<<20)
-	setDefault(&o.MemTableBytes, 16<<20)
-	setDefault(&o.TombstoneTTL, 24*time.Hour)
-	setDefault(&o.MaxClockSkew, time.Minute)
-	setDefault(&o.Tick, 100*time.Millisecond)
-	setDefault(&o.ElectionTicks, 10)
-	setDefault(&o.HeartbeatTicks, 1)
+	o.MaxKeyBytes = cmp.Or(o.MaxKeyBytes, maxKeyBytes)
+	o.MaxValueBytes = cmp.Or(o.MaxValueBytes, 8<<20)
+	o.MaxFieldValueBytes = cmp.Or(o.MaxFieldValueBytes, maxFieldValueBytes)
+	o.QueueCommands = cmp.Or(o.QueueCommands, 16384)
+	o.BatchCommands = cmp.Or(o.BatchCommands, 1024)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
+	o.MaxMutationBytes = cmp.Or(o.MaxMutationBytes, 16<<20+o.MaxValueBytes)
+	o.MaxDuplicatedBytes = cmp.Or(o.MaxDuplicatedBytes, o.BatchBytes+o.MaxMutationBytes+GatherBytes+batchOverhead)
+	o.InFlight = cmp.Or(o.InFlight, 2)
+	o.ApplyBytes = cmp.Or(o.ApplyBytes, 4<<20)
+	o.MemTableBytes = cmp.Or(o.MemTableBytes, 16<<20)
+	o.TombstoneTTL = cmp.Or(o.TombstoneTTL, 24*time.Hour)
+	o.MaxClockSkew = cmp.Or(o.MaxClockSkew, time.Minute)
+	o.Tick = cmp.Or(o.Tick, 100*time.Millisecond)
+	o.ElectionTicks = cmp.Or(o.ElectionTicks, 10)
+	o.HeartbeatTicks = cmp.Or(o.HeartbeatTicks, 1)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate says what is wrong with filled-in options.

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,18 +56,10 @@ func (o *AdaptiveOptions) EnsureDefaults() {
 	duration(&o.ForegroundTarget, 50*time.Millisecond)
 	duration(&o.CheckpointAgeTarget, 2*time.Hour)
 	duration(&o.Dwell, 5*time.Second)
-	if o.DiskLow == 0 {
-		o.DiskLow = 0.15
-	}
-	if o.Hysteresis == 0 {
-		o.Hysteresis = 0.25
-	}
-	if o.MinLow == 0 {
-		o.MinLow = 0.1
-	}
-	if o.LowIORate == 0 {
-		o.LowIORate = 256 << 20
-	}
+	o.DiskLow = cmp.Or(o.DiskLow, 0.15)
+	o.Hysteresis = cmp.Or(o.Hysteresis, 0.25)
+	o.MinLow = cmp.Or(o.MinLow, 0.1)
+	o.LowIORate = cmp.Or(o.LowIORate, 256<<20)
 }
 
 // Validate reports the first field out of range.

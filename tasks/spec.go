@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -49,12 +50,8 @@ func (b *Backoff) EnsureDefaults() {
 	if b.Initial == 0 {
 		return
 	}
-	if b.Max == 0 {
-		b.Max = min(60*b.Initial, 24*time.Hour)
-	}
-	if b.Factor == 0 {
-		b.Factor = 2
-	}
+	b.Max = cmp.Or(b.Max, min(60*b.Initial, 24*time.Hour))
+	b.Factor = cmp.Or(b.Factor, 2)
 }
 
 // Validate reports the first field out of range.

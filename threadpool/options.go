@@ -1,6 +1,7 @@
 package threadpool
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -84,9 +85,7 @@ type IORate struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (r *IORate) EnsureDefaults() {
-	if r.LowFloor == 0 {
-		r.LowFloor = 0.1
-	}
+	r.LowFloor = cmp.Or(r.LowFloor, 0.1)
 	if r.Burst == 0 {
 		r.Burst = max(r.BytesPerSecond/10, 64<<10)
 		if r.BytesPerSecond == 0 {
@@ -148,34 +147,20 @@ type Options struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	if o.Workers == 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
+	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
 	for i := range o.MaxQueued {
-		if o.MaxQueued[i] == 0 {
-			o.MaxQueued[i] = 100_000
-		}
+		o.MaxQueued[i] = cmp.Or(o.MaxQueued[i], 100_000)
 	}
-	if o.MaxParked == 0 {
-		o.MaxParked = 1024
-	}
+	o.MaxParked = cmp.Or(o.MaxParked, 1024)
 	if o.Guards == nil {
 		g := DefaultGuards()
 		o.Guards = &g
 	}
-	if o.Slice == 0 {
-		o.Slice = 10 * time.Millisecond
-	}
+	o.Slice = cmp.Or(o.Slice, 10*time.Millisecond)
 	o.IO.EnsureDefaults()
-	if o.MaxCodes == 0 {
-		o.MaxCodes = 256
-	}
-	if o.Decisions == 0 {
-		o.Decisions = 256
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxCodes = cmp.Or(o.MaxCodes, 256)
+	o.Decisions = cmp.Or(o.Decisions, 256)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports the first field out of range. It expects EnsureDefaults to have run.

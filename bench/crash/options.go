@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -36,26 +37,19 @@ type Options struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.Rounds, 50)
-	setDefault(&o.Partitions, 8)
-	setDefault(&o.Clients, 8)
-	setDefault(&o.Keys, 60)
-	setDefault(&o.ValueSize, 1024)
-	setDefault(&o.MinLoad, 50*time.Millisecond)
-	setDefault(&o.MaxLoad, 1500*time.Millisecond)
-	setDefault(&o.CatchUpTimeout, time.Minute)
+	o.Rounds = cmp.Or(o.Rounds, 50)
+	o.Partitions = cmp.Or(o.Partitions, 8)
+	o.Clients = cmp.Or(o.Clients, 8)
+	o.Keys = cmp.Or(o.Keys, 60)
+	o.ValueSize = cmp.Or(o.ValueSize, 1024)
+	o.MinLoad = cmp.Or(o.MinLoad, 50*time.Millisecond)
+	o.MaxLoad = cmp.Or(o.MaxLoad, 1500*time.Millisecond)
+	o.CatchUpTimeout = cmp.Or(o.CatchUpTimeout, time.Minute)
 	if o.NodeArgs == nil {
 		o.NodeArgs = []string{
 			"--segment-bytes", "1048576", "--memtable-bytes", "8388608", "--checkpoint-period", "1s", "--checkpoint-keep", "1",
 			"--dup-tail-bytes", "65536", "--log-level", "warn",
 		}
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
 	}
 }
 

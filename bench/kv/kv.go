@@ -10,6 +10,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,27 +66,20 @@ const (
 
 // EnsureDefaults fills the fields that are zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.Addr, defaultAddr)
-	setDefault(&o.Clients, 50)
-	setDefault(&o.Pipeline, 1)
+	o.Addr = cmp.Or(o.Addr, defaultAddr)
+	o.Clients = cmp.Or(o.Clients, 50)
+	o.Pipeline = cmp.Or(o.Pipeline, 1)
 	if o.Requests == 0 {
-		setDefault(&o.Seconds, defaultSeconds)
+		o.Seconds = cmp.Or(o.Seconds, defaultSeconds)
 	}
-	setDefault(&o.Arrivals, load.Poisson)
-	setDefault(&o.Ratio, "1:1")
+	o.Arrivals = cmp.Or(o.Arrivals, load.Poisson)
+	o.Ratio = cmp.Or(o.Ratio, "1:1")
 	var w load.Workload
 	w.EnsureDefaults()
-	setDefault(&o.Dist, w.Dist)
-	setDefault(&o.Theta, w.Theta)
-	setDefault(&o.Keys, w.Keys)
-	setDefault(&o.ValueSize, w.ValueSize)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.Dist = cmp.Or(o.Dist, w.Dist)
+	o.Theta = cmp.Or(o.Theta, w.Theta)
+	o.Keys = cmp.Or(o.Keys, w.Keys)
+	o.ValueSize = cmp.Or(o.ValueSize, w.ValueSize)
 }
 
 // Validate checks every field after EnsureDefaults.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,12 +35,8 @@ type ClosedOptions struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *ClosedOptions) EnsureDefaults() {
-	if o.Clients == 0 {
-		o.Clients = 50
-	}
-	if o.Pipeline == 0 {
-		o.Pipeline = 1
-	}
+	o.Clients = cmp.Or(o.Clients, 50)
+	o.Pipeline = cmp.Or(o.Pipeline, 1)
 	o.Workload.EnsureDefaults()
 }
 

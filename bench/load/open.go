@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,18 +37,10 @@ type OpenOptions struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (o *OpenOptions) EnsureDefaults() {
-	if o.Connections == 0 {
-		o.Connections = 8
-	}
-	if o.Arrivals == "" {
-		o.Arrivals = Poisson
-	}
-	if o.Tick == 0 {
-		o.Tick = 500 * time.Microsecond
-	}
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 1 << 15
-	}
+	o.Connections = cmp.Or(o.Connections, 8)
+	o.Arrivals = cmp.Or(o.Arrivals, Poisson)
+	o.Tick = cmp.Or(o.Tick, 500*time.Microsecond)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1<<15)
 	o.Workload.EnsureDefaults()
 }
 

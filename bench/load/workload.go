@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -42,24 +43,14 @@ type Workload struct {
 
 // EnsureDefaults fills the fields that are zero.
 func (w *Workload) EnsureDefaults() {
-	if w.Keys == 0 {
-		w.Keys = 100_000
-	}
-	if w.Dist == "" {
-		w.Dist = Uniform
-	}
-	if w.Theta == 0 {
-		w.Theta = 0.99
-	}
-	if w.ValueSize == 0 {
-		w.ValueSize = 100
-	}
+	w.Keys = cmp.Or(w.Keys, 100_000)
+	w.Dist = cmp.Or(w.Dist, Uniform)
+	w.Theta = cmp.Or(w.Theta, 0.99)
+	w.ValueSize = cmp.Or(w.ValueSize, 100)
 	if w.Reads == 0 && w.Writes == 0 {
 		w.Writes = 1
 	}
-	if w.Prefix == "" {
-		w.Prefix = "key:"
-	}
+	w.Prefix = cmp.Or(w.Prefix, "key:")
 }
 
 // Validate checks every field after EnsureDefaults.

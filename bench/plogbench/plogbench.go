@@ -7,6 +7,7 @@
 package plogbench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -37,9 +38,7 @@ type Options struct {
 
 // EnsureDefaults fills what is zero.
 func (o *Options) EnsureDefaults() {
-	if o.Dir == "" {
-		o.Dir = os.TempDir()
-	}
+	o.Dir = cmp.Or(o.Dir, os.TempDir())
 	if o.Round <= 0 {
 		o.Round = time.Second
 	}

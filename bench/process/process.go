@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,9 +52,7 @@ func (o *Options) EnsureDefaults() error {
 			*a = anyPort
 		}
 	}
-	if o.StartTimeout == 0 {
-		o.StartTimeout = time.Minute
-	}
+	o.StartTimeout = cmp.Or(o.StartTimeout, time.Minute)
 	return nil
 }
 

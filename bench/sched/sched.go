@@ -10,6 +10,7 @@
 package sched
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -61,21 +62,13 @@ func (o *Options) EnsureDefaults() {
 	if len(o.Only) == 0 {
 		o.Only = Names()
 	}
-	if o.Workers == 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
-	if o.Tasks == 0 {
-		o.Tasks = 2_000_000
-	}
+	o.Workers = cmp.Or(o.Workers, runtime.GOMAXPROCS(0))
+	o.Tasks = cmp.Or(o.Tasks, 2_000_000)
 	if len(o.Backlogs) == 0 {
 		o.Backlogs = []int{10, 1000, 100_000, 1_000_000}
 	}
-	if o.Saturation == 0 {
-		o.Saturation = time.Minute
-	}
-	if o.Samples == 0 {
-		o.Samples = 500
-	}
+	o.Saturation = cmp.Or(o.Saturation, time.Minute)
+	o.Samples = cmp.Or(o.Samples, 500)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}

@@ -217,12 +217,8 @@ func (o *Options) EnsureDefaults() {
 	o.Nodes = cmp.Or(o.Nodes, o.Workload.Nodes, 10)
 	o.Partitions = cmp.Or(o.Partitions, o.Workload.Partitions, 64*o.Nodes)
 	o.Workers = cmp.Or(o.Workers, o.Workload.Workers, 4)
-	if o.Length == 0 {
-		o.Length = time.Minute
-	}
-	if o.Seed == 0 {
-		o.Seed = 1
-	}
+	o.Length = cmp.Or(o.Length, time.Minute)
+	o.Seed = cmp.Or(o.Seed, 1)
 	if o.Policies == nil {
 		o.Policies = o.Workload.Policies
 	}

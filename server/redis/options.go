@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,27 +78,18 @@ type Options struct {
 // EnsureDefaults replaces zero fields by their defaults.
 func (o *Options) EnsureDefaults() {
 	o.Limits.EnsureDefaults()
-	setDefault(&o.MaxClients, 10_000)
-	setDefault(&o.MaxKeyBytes, 60<<10)
-	setDefault(&o.MaxFieldValueBytes, 768<<10)
-	setDefault(&o.MaxMutationBytes, 16<<20+o.Limits.MaxBulkBytes)
-	setDefault(&o.MaxReplyBytes, max(128<<20, 2*o.Limits.MaxBulkBytes))
-	setDefault(&o.MaxBufferBytes, 1<<30)
-	setDefault(&o.MaxPipeline, 1024)
-	setDefault(&o.WriteTimeout, 30*time.Second)
-	setDefault(&o.RequestTimeout, 60*time.Second)
-	setDefault(&o.BusyTimeout, 5*time.Second)
-	setDefault(&o.Version, "0.0.0")
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+	o.MaxClients = cmp.Or(o.MaxClients, 10_000)
+	o.MaxKeyBytes = cmp.Or(o.MaxKeyBytes, 60<<10)
+	o.MaxFieldValueBytes = cmp.Or(o.MaxFieldValueBytes, 768<<10)
+	o.MaxMutationBytes = cmp.Or(o.MaxMutationBytes, 16<<20+o.Limits.MaxBulkBytes)
+	o.MaxReplyBytes = cmp.Or(o.MaxReplyBytes, max(128<<20, 2*o.Limits.MaxBulkBytes))
+	o.MaxBufferBytes = cmp.Or(o.MaxBufferBytes, 1<<30)
+	o.MaxPipeline = cmp.Or(o.MaxPipeline, 1024)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 30*time.Second)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 60*time.Second)
+	o.BusyTimeout = cmp.Or(o.BusyTimeout, 5*time.Second)
+	o.Version = cmp.Or(o.Version, "0.0.0")
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // Validate reports the first option that cannot work.

@@ -1,6 +1,7 @@
 package resp
 
 import (
+	"cmp"
 	"fmt"
 	"sync/atomic"
 )
@@ -40,18 +41,10 @@ func BeforeAuth() Limits {
 
 // EnsureDefaults replaces zero fields by their defaults.
 func (l *Limits) EnsureDefaults() {
-	if l.MaxBulkBytes == 0 {
-		l.MaxBulkBytes = 8 << 20
-	}
-	if l.MaxArgs == 0 {
-		l.MaxArgs = 1 << 20
-	}
-	if l.MaxInlineBytes == 0 {
-		l.MaxInlineBytes = 64 << 10
-	}
-	if l.MaxRequestBytes == 0 {
-		l.MaxRequestBytes = max(64<<20, 2*l.MaxBulkBytes)
-	}
+	l.MaxBulkBytes = cmp.Or(l.MaxBulkBytes, 8<<20)
+	l.MaxArgs = cmp.Or(l.MaxArgs, 1<<20)
+	l.MaxInlineBytes = cmp.Or(l.MaxInlineBytes, 64<<10)
+	l.MaxRequestBytes = cmp.Or(l.MaxRequestBytes, max(64<<20, 2*l.MaxBulkBytes))
 }
 
 // Validate reports the first limit that cannot work.
