@@ -70,11 +70,13 @@ func api(t *testing.T, n *Node) *admin.Client {
 	return c
 }
 
-// eventually asks until ok says yes. Every question crosses a socket, so asking again is pace enough.
+// eventually asks until ok says yes, with pauses that leave the processor to what is waited for.
 func eventually(t *testing.T, what string, ok func() (bool, string)) {
 	t.Helper()
 	deadline := time.Now().Add(waitBound)
-	for {
+	pace := time.NewTicker(2 * time.Millisecond)
+	defer pace.Stop()
+	for ; ; <-pace.C {
 		yes, state := ok()
 		if yes {
 			return

@@ -143,15 +143,16 @@ func TestDiskThatHangsConcernsItsOwnPartitionsOnly(t *testing.T) {
 		}
 	}
 	defer release()
-	c := goredis.NewClient(&goredis.Options{Addr: n.Addresses().Listen, ReadTimeout: time.Minute})
+	const writes = 40 // that wait at the same time: more than there are workers of a syncer
+	c := goredis.NewClient(&goredis.Options{Addr: n.Addresses().Listen, ReadTimeout: time.Minute, PoolSize: 2 * writes})
 	defer c.Close()
 	if err := errors.Join(c.Set(t.Context(), keyOf(0, 2), "1", 0).Err(), c.Set(t.Context(), keyOf(1, 2), "1", 0).Err()); err != nil {
 		t.Fatal(err)
 	}
 	logs.hold.Store(&hold)
 	began := time.Now()
-	hung := make(chan error, 40)
-	for range cap(hung) { // more than there are workers of a syncer
+	hung := make(chan error, writes)
+	for range writes {
 		go func() { hung <- c.Set(context.Background(), keyOf(1, 2), "2", 0).Err() }()
 	}
 	eventually(t, "the disk is named", func() (bool, string) {
@@ -172,7 +173,7 @@ func TestDiskThatHangsConcernsItsOwnPartitionsOnly(t *testing.T) {
 	}
 	checkOperatorsAreAnswered(t, n, dirs)
 	release()
-	for range cap(hung) {
+	for range writes {
 		if err := <-hung; err != nil && !strings.HasPrefix(err.Error(), "TRYAGAIN ") {
 			t.Errorf("a write that waited: %v", err)
 		}
