@@ -2,17 +2,20 @@ package threadpool
 
 import "sync"
 
-// mutex is a sync.Mutex whose waiters look again for a moment before they sleep. The pool's sections are some dozen nanoseconds
-// long, and to put a goroutine to sleep and wake it costs as much as a hundred of them.
+// mutex is a sync.Mutex whose waiters look again for a moment, and then nap and look, before they sleep. The pool's sections are
+// some dozen nanoseconds long, and to put a goroutine to sleep and wake it costs as much as a hundred of them.
 type mutex struct{ sync.Mutex }
 
-// A waiter pauses between its looks, at first for about a microsecond, in the end for some: whoever holds the lock takes it again
-// and again meanwhile, which is cheap as long as what it guards stays in one processor's cache. Looking sooner tears it away after
-// every few sections. Pauses are in steps of less than half a nanosecond; all together they are about a tenth of a millisecond.
+// A waiter that has looked in vain for some microseconds waits for somebody who takes the lock again and again: another worker whose
+// tasks are next to nothing, and which does them all sooner alone, while what the lock guards stays in one processor's cache. So it
+// leaves the processor to others and comes back ever later, for about a millisecond in all. What it can cost is one
+// slot, idle for the rest of a nap, when the other's next task is long.
 const (
-	mutexLooks   = 24
-	firstPause   = 2048
-	longestPause = 16384
+	spins = 2
+	// firstSpin is in steps of less than half a nanosecond, firstNap in nanoseconds. Both double.
+	firstSpin = 2048
+	naps      = 4
+	firstNap  = 50_000
 )
 
 // Lock locks m.
@@ -23,14 +26,22 @@ func (m *mutex) Lock() {
 }
 
 func (m *mutex) wait() {
-	pause := firstPause
-	for range mutexLooks {
-		for range pause {
-		}
+	for i := range spins {
+		spin(firstSpin << i)
 		if m.TryLock() {
 			return
 		}
-		pause = min(2*pause, longestPause)
+	}
+	for i := range naps {
+		nap(firstNap << i)
+		if m.TryLock() {
+			return
+		}
 	}
 	m.Mutex.Lock()
+}
+
+func spin(steps int) {
+	for range steps {
+	}
 }
