@@ -63,29 +63,40 @@ type folder struct {
 	lock *os.File
 }
 
-// diskPatience is how long a disk may take to answer what is asked of it at the start.
-const diskPatience = 5 * time.Second
+// diskPatience is how long a disk may take to answer what is asked of it at the start. It is counted in ticks, so that time in which
+// this process did not run counts as one of them.
+const (
+	diskPatience = 5 * time.Second
+	patienceTick = 100 * time.Millisecond
+)
 
 // inspect looks at the folders, at all of them at the same time. With probe it is tried whether
 // a disk can be written to; else nothing is written. A disk that does not answer is an error of its folder; what was asked of it ends
 // when it answers.
 func inspect(paths []string, probe bool) []*folder {
+	return inspectWith(paths, func(path string) *folder { return inspectOne(path, probe) })
+}
+
+func inspectWith(paths []string, look func(path string) *folder) []*folder {
 	answers := make([]chan *folder, len(paths))
 	for i, path := range paths {
 		answers[i] = make(chan *folder, 1)
-		go func() { answers[i] <- inspectOne(path, probe) }()
+		go func() { answers[i] <- look(path) }()
 	}
+	ticker := time.NewTicker(patienceTick)
+	defer ticker.Stop()
+	left := int(diskPatience / patienceTick)
 	folders := make([]*folder, len(paths))
-	patience := time.NewTimer(diskPatience)
-	defer patience.Stop()
-	expired := make(chan struct{})
 	for i, path := range paths {
-		select {
-		case folders[i] = <-answers[i]:
+		for folders[i] == nil && left > 0 {
+			select {
+			case folders[i] = <-answers[i]:
+			case <-ticker.C:
+				left--
+			}
+		}
+		if folders[i] != nil {
 			continue
-		case <-patience.C:
-			close(expired)
-		case <-expired:
 		}
 		select {
 		case folders[i] = <-answers[i]:
