@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"replicanode/checkpoint"
@@ -13,7 +12,6 @@ import (
 	"replicanode/gc"
 	"replicanode/replica"
 	"replicanode/server/admin"
-	"replicanode/tasks"
 	"replicanode/threadpool"
 )
 
@@ -40,29 +38,6 @@ type LagAnswer struct {
 // JobsAnswer lists what a request began.
 type JobsAnswer struct {
 	Jobs []JobStatus `json:"jobs"`
-}
-
-// TasksAnswer is the answer of GET /v1/tasks.
-type TasksAnswer struct {
-	Specs []tasks.Spec      `json:"specs"`
-	Stats []tasks.CodeStats `json:"stats"`
-}
-
-// TaskChange is the body of POST /v1/tasks/{code}, fields of its spec, and of POST /v1/pool, fields of the long pool's settings. They
-// change together or not at all.
-type TaskChange struct {
-	Fields []FieldChange `json:"fields"`
-}
-
-// FieldChange is one field and its new value, for a spec as --task takes them.
-type FieldChange struct {
-	Field string `json:"field"`
-	Value string `json:"value"`
-}
-
-// AdaptiveSwitch is the body of POST /v1/adaptive.
-type AdaptiveSwitch struct {
-	On bool `json:"on"`
 }
 
 // GCAnswer is the answer of GET /v1/gc.
@@ -101,13 +76,13 @@ func (n *Node) routes() {
 	route(n, "POST /v1/checkpoints", n.postCheckpoints)
 	route(n, "POST /v1/checkpoints/prune", n.postPrune)
 	route(n, "GET /v1/jobs/{id}", n.getJob)
-	route(n, "GET /v1/tasks", func(*http.Request, none) (TasksAnswer, error) {
-		return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
-	})
+	route(n, "GET /v1/tasks", func(*http.Request, none) (TasksAnswer, error) { return n.tasksAnswer(), nil })
 	route(n, "GET /v1/tasks/explain", n.getExplanation)
 	route(n, "POST /v1/adaptive", n.postAdaptive)
 	route(n, "GET /v1/pool", func(*http.Request, none) (threadpool.Settings, error) { return n.pool.Settings(), nil })
 	route(n, "POST /v1/pool", n.postPool)
+	route(n, "POST /v1/pool/tasks/{id}/cancel", n.postCancel)
+	route(n, "POST /v1/pool/tasks/{id}/move", n.postMove)
 	route(n, "POST /v1/tasks/{code}", n.postTask)
 	route(n, "POST /v1/tasks/{code}/run", n.postTaskRun)
 	route(n, "GET /v1/gc", n.getGC)
@@ -173,84 +148,6 @@ func (n *Node) getJob(r *http.Request, _ none) (JobStatus, error) {
 		return JobStatus{}, admin.NotFound("job %d is not known; the last %d jobs are remembered", id, maxJobs)
 	}
 	return s, nil
-}
-
-// postTask changes fields of a task code's spec, all or none.
-func (n *Node) postTask(r *http.Request, in TaskChange) (TasksAnswer, error) {
-	if len(in.Fields) == 0 {
-		return TasksAnswer{}, admin.BadRequest("say which fields to change, for example {\"fields\":[{\"field\":\"priority\",\"value\":\"high\"}]}")
-	}
-	var overrides []tasks.Override
-	for _, f := range in.Fields {
-		o, err := tasks.ParseOverride(fmt.Sprintf("%s.%s=%s", r.PathValue("code"), f.Field, f.Value))
-		if err != nil {
-			return TasksAnswer{}, admin.BadRequest("%v", err)
-		}
-		overrides = append(overrides, o)
-	}
-	switch err := n.tasks.Apply(overrides...); {
-	case errors.Is(err, tasks.ErrUnknownCode):
-		return TasksAnswer{}, admin.NotFound("%v; there are %s", err, n.taskCodes())
-	case err != nil:
-		return TasksAnswer{}, admin.BadRequest("%v", err)
-	}
-	return TasksAnswer{Specs: n.tasks.Specs(), Stats: n.tasks.Stats()}, nil
-}
-
-// taskCodes names all task codes.
-func (n *Node) taskCodes() string {
-	var codes []string
-	for _, spec := range n.tasks.Specs() {
-		codes = append(codes, string(spec.Code))
-	}
-	return strings.Join(codes, ", ")
-}
-
-// postAdaptive switches the controller of priorities.
-func (n *Node) postAdaptive(_ *http.Request, in AdaptiveSwitch) (tasks.AdaptiveStatus, error) {
-	n.tasks.SetAdaptive(in.On)
-	return n.tasks.AdaptiveStatus(), nil
-}
-
-// postPool changes settings of the long pool, all or none. LOW keeps off one slot whatever changes.
-func (n *Node) postPool(_ *http.Request, in TaskChange) (threadpool.Settings, error) {
-	if len(in.Fields) == 0 {
-		return threadpool.Settings{}, admin.BadRequest("say which fields to change, for example {\"fields\":[{\"field\":\"workers\",\"value\":\"8\"}]}")
-	}
-	n.settings.Lock()
-	defer n.settings.Unlock()
-	s := n.pool.Settings()
-	limited := false
-	for _, f := range in.Fields {
-		if err := s.Set(f.Field, f.Value); err != nil {
-			return s, admin.BadRequest("%v", err)
-		}
-		limited = limited || f.Field == "low_limit"
-	}
-	if low, most := &s.MaxRunning[threadpool.Low], max(1, s.Workers-1); *low > most {
-		if limited {
-			return s, admin.BadRequest("low_limit %d must be less than workers %d: one slot is kept for what is more urgent", *low, s.Workers)
-		}
-		*low = most
-	}
-	if err := n.pool.Apply(s); err != nil {
-		return s, admin.BadRequest("%v", err)
-	}
-	for _, f := range in.Fields {
-		n.opts.Logger.Info("long pool changed", "field", f.Field, "value", f.Value)
-	}
-	return n.pool.Settings(), nil
-}
-
-// postTaskRun runs a periodic task now.
-func (n *Node) postTaskRun(r *http.Request, _ none) (Done, error) {
-	code := tasks.Code(r.PathValue("code"))
-	run, ok := n.maintenance.triggers()[code]
-	if !ok {
-		return Done{}, admin.NotFound("task code %q can't be run by hand; try disk_stat, gc_logs, gc_replicas or gc_values", code)
-	}
-	run()
-	return Done{Done: true}, nil
 }
 
 func (n *Node) getGC(*http.Request, none) (GCAnswer, error) {

@@ -94,12 +94,12 @@ func (n *Node) startPool(ctx context.Context) error {
 	if err := n.startService(ctx, "long pool", pool); err != nil {
 		return err
 	}
-	specs, err := n.opts.taskSpecs()
+	specs, changes, err := n.opts.taskSpecs()
 	if err != nil {
 		return err
 	}
 	if n.tasks, err = tasks.New(tasks.Options{
-		Pool: pool, Specs: specs, Adaptive: tasks.AdaptiveOptions{Enabled: n.opts.Adaptive, Source: n.signals, ForegroundTarget: n.opts.WriteTarget},
+		Pool: pool, Specs: specs, Overrides: changes, Adaptive: tasks.AdaptiveOptions{Enabled: n.opts.Adaptive, Source: n.signals, ForegroundTarget: n.opts.WriteTarget},
 		Logger: n.opts.Logger, Registerer: n.registry,
 	}); err != nil {
 		return fmt.Errorf("make the task runner: %w", err)

@@ -339,17 +339,23 @@ func (o *Options) validateTLS() error {
 }
 
 func (o *Options) validateTaskPriorities() error {
-	_, err := o.taskSpecs()
+	_, _, err := o.taskSpecs()
 	return err
 }
 
-// taskSpecs is the table of task codes with the overrides of this node.
-func (o *Options) taskSpecs() ([]tasks.Spec, error) {
-	specs := tasks.DefaultSpecs()
+// taskSpecs is the table of task codes and what the options change of it.
+func (o *Options) taskSpecs() ([]tasks.Spec, []tasks.Override, error) {
+	usual, specs := DefaultOptions(), tasks.DefaultSpecs()
+	var changes []tasks.Override
+	change := func(field string, value any) {
+		changes = append(changes, tasks.Override{Code: tasks.Checkpoint, Field: field, Value: fmt.Sprint(value)})
+	}
 	for i := range specs {
 		if specs[i].Code == tasks.Checkpoint {
-			specs[i].Period = max(0, o.CheckpointPeriod)
-			specs[i].MaxStarted = o.CheckpointParallel // the limit that follows resources decides below it
+			specs[i].Period = usual.CheckpointPeriod
+			specs[i].MaxStarted = usual.CheckpointParallel // the limit that follows resources decides below it
+			change("period", max(0, o.CheckpointPeriod))
+			change("max_started", o.CheckpointParallel)
 		}
 	}
 	for _, f := range []struct {
@@ -362,18 +368,19 @@ func (o *Options) taskSpecs() ([]tasks.Spec, error) {
 				err = errors.New("wants CODE=LEVEL; other fields are set with --task CODE.FIELD=VALUE")
 			}
 			if err == nil {
-				specs, err = tasks.ApplyOverrides(specs, []tasks.Override{override})
+				changes = append(changes, override)
+				_, err = tasks.ApplyOverrides(specs, changes)
 			}
 			var wrong *tasks.OverrideError
 			if errors.As(err, &wrong) {
 				err = wrong.Err // the flag's value is the override
 			}
 			if err != nil {
-				return nil, &FlagError{Flag: f.flag, Value: value, Reason: err.Error()}
+				return nil, nil, &FlagError{Flag: f.flag, Value: value, Reason: err.Error()}
 			}
 		}
 	}
-	return specs, nil
+	return specs, changes, nil
 }
 
 // bind opens a listener for one of the node's addresses.

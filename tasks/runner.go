@@ -24,6 +24,8 @@ type Options struct {
 	Pool *threadpool.Pool
 	// Specs are the known codes. nil: DefaultSpecs.
 	Specs []Spec
+	// Overrides are changes of Specs that the process was configured with. What an operator changes and takes back is as they say.
+	Overrides []Override
 	// Seed makes jitter and backoff repeatable. 0: different each time.
 	Seed uint64
 	// Adaptive configures the controller, which is off until SetAdaptive turns it on, unless its Enabled is set.
@@ -71,7 +73,10 @@ func (o *Options) Validate() error {
 // codeState is what the runner keeps about one code.
 type codeState struct {
 	code Code
-	spec Spec
+	// spec is what is in force: the one of Options.Specs, table, after the changes of Options.Overrides, flags, which give
+	// configured, and those of an operator.
+	spec, table, configured Spec
+	flags, operator         changes
 	// lifted, when isLifted, is the level the controller has put in place of the spec's.
 	lifted         threadpool.Priority
 	isLifted       bool
@@ -130,15 +135,41 @@ func New(o Options) (*Runner, error) {
 		jobs: map[*Job]struct{}{}, periodics: map[*Periodic]struct{}{},
 	}
 	for _, s := range o.Specs {
-		st := &codeState{code: s.Code, spec: s, metrics: m.code(s.Code)}
+		st := &codeState{code: s.Code, spec: s, table: s, configured: s, metrics: m.code(s.Code)}
 		r.order = append(r.order, st)
 		r.codes[s.Code] = st
+	}
+	if err := r.configure(o.Overrides); err != nil {
+		return nil, fmt.Errorf("tasks options: %w", err)
+	}
+	for _, st := range r.order {
 		if err := r.install(st); err != nil {
 			return nil, err
 		}
 	}
 	r.adaptive = newController(r, o.Adaptive)
 	return r, nil
+}
+
+// configure makes the changes of Options.Overrides.
+func (r *Runner) configure(overrides []Override) (err error) {
+	for _, o := range overrides {
+		st := r.codes[o.Code]
+		if st == nil {
+			return &OverrideError{o.String(), fmt.Errorf("%w %q", ErrUnknownCode, string(o.Code))}
+		}
+		if st.flags, err = st.flags.with(o); err != nil {
+			return err
+		}
+	}
+	for _, st := range r.order {
+		if st.configured, err = st.flags.apply(st.table); err != nil {
+			return &OverrideError{st.flags.String(), err}
+		}
+		st.flags = st.flags.effective(&st.table, &st.configured)
+		st.spec = st.configured
+	}
+	return nil
 }
 
 // install brings the pool in line with a code's spec and level.
@@ -276,52 +307,5 @@ func (r *Runner) SetFloor(code Code, p threadpool.Priority) error {
 		return err
 	}
 	r.log.Info("least level of a task changed", "code", string(code), "from", before.String(), "to", p.String())
-	return nil
-}
-
-// Apply changes fields of specs at run time, all of them or, with an error, none. Tasks already in the pool obey new priorities and
-// limits at once; new timeouts and slices apply to later submissions, a new period to the next interval.
-func (r *Runner) Apply(overrides ...Override) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var changed []*codeState
-	before := map[*codeState]Spec{}
-	undo := func() {
-		for _, st := range changed {
-			st.spec = before[st]
-		}
-	}
-	for _, o := range overrides {
-		st := r.codes[o.Code]
-		if st == nil {
-			undo()
-			return &OverrideError{o.String(), fmt.Errorf("%w %q", ErrUnknownCode, string(o.Code))}
-		}
-		if _, ok := before[st]; !ok {
-			before[st] = st.spec
-			changed = append(changed, st)
-		}
-		if err := st.spec.apply(o); err != nil {
-			undo()
-			return err
-		}
-	}
-	for i, st := range changed {
-		if err := r.install(st); err != nil {
-			undo()
-			for _, st := range changed[:i] {
-				err = errors.Join(err, r.install(st))
-			}
-			return err
-		}
-	}
-	for _, o := range overrides {
-		r.log.Info("task spec changed", "code", string(o.Code), "field", o.Field, "value", o.Value)
-	}
-	for p := range r.periodics {
-		if old, ok := before[p.code]; ok && (old.Period != p.code.spec.Period || old.Jitter != p.code.spec.Jitter) {
-			p.rearm()
-		}
-	}
 	return nil
 }

@@ -29,16 +29,21 @@ func (h Handle) cancel(cause error) bool {
 		p.mu.Unlock()
 		return false
 	}
+	p.cancelAndUnlock(e, cause)
+	return true
+}
+
+// cancelAndUnlock cancels e, and tells its owner when it had not started. The caller holds the lock.
+func (p *Pool) cancelAndUnlock(e *entry, cause error) {
 	now := p.now()
 	if !p.cancelEntry(e, cause, now) {
 		p.unlock(now)
-		return true
+		return
 	}
 	p.calls++
 	p.unlock(now)
 	one := [1]*entry{e}
 	p.turnAway(one[:], cause)
-	return true
 }
 
 // cancelEntry cancels e and reports whether it had not started, in which case it has left its queue and the caller
@@ -82,9 +87,14 @@ func (h Handle) SetPriority(to Priority) bool {
 		p.mu.Unlock()
 		return false
 	}
+	p.moveAndUnlock(h.e, to)
+	return true
+}
+
+// moveAndUnlock moves e to another level. The caller holds the lock.
+func (p *Pool) moveAndUnlock(e *entry, to Priority) {
 	now := p.now()
-	p.c.relevel(h.e, to, h.e.inherited, now)
+	p.c.relevel(e, to, e.inherited, now)
 	p.c.refreshUrgent(now)
 	p.unlock(now)
-	return true
 }

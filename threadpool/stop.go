@@ -47,31 +47,38 @@ func stopCause(e *entry) error {
 
 // everyEntry lists all tasks in the pool.
 func (p *Pool) everyEntry() []*entry {
-	c := &p.c
 	var all []*entry
-	c.live(func(e *entry) bool {
+	p.c.each(func(e *entry) bool {
 		all = append(all, e)
 		return true
 	})
+	return all
+}
+
+// each calls do for every task in the pool, until it returns false. do must not change anything.
+func (c *core) each(do func(*entry) bool) {
+	more := true
+	with := func(e *entry) bool {
+		more = do(e)
+		return more
+	}
+	c.live(with)
 	for _, q := range c.active {
-		q.each(func(e *entry) bool {
-			if e.state == stateQueued {
-				all = append(all, e)
-			}
-			return true
-		})
+		if !more {
+			return
+		}
+		q.each(func(e *entry) bool { return e.state != stateQueued || with(e) })
 	}
 	for _, k := range c.keys {
-		for e := k.head; e != nil; e = e.next {
-			all = append(all, e)
+		for e := k.head; e != nil && more; e = e.next {
+			with(e)
 		}
 	}
 	for _, t := range c.timers {
-		if t.e.state == stateRetrying {
-			all = append(all, t.e)
+		if more && t.e.state == stateRetrying {
+			with(t.e)
 		}
 	}
-	return all
 }
 
 // wait waits for a stopping pool to be idle.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,10 @@ func taskCommand() *cli.Command {
 			{Name: "list", Usage: "show the task codes, their specs and how they are doing", Action: taskList,
 				Flags: append(remoteFlags(), &cli.BoolFlag{Name: "specs", Usage: "show every field of the specs instead of how the codes are doing"})},
 			{Name: "explain", Usage: "show who runs, who waits and since when, what is picked next and why", Flags: remoteFlags(), Action: taskExplain},
-			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none", ArgsUsage: "CODE FIELD=VALUE…", Description: setFields, Flags: remoteFlags(), Action: taskSet},
+			{Name: "set", Usage: "change fields of a task code's spec while the node runs, all or none, or take changes back", ArgsUsage: "CODE FIELD=VALUE…", Description: setFields, Action: taskSet,
+				Flags: append(remoteFlags(), &cli.BoolFlag{Name: "reset", Usage: "first take back all that was set for the code while the node ran"})},
+			{Name: "cancel", Usage: "cancel one queued, parked or running task", ArgsUsage: "ID", Description: cancelHelp, Flags: remoteFlags(), Action: taskCancel},
+			{Name: "move", Usage: "move one queued, parked or running task to another priority", ArgsUsage: "ID LEVEL", Description: moveHelp, Flags: remoteFlags(), Action: taskMove},
 			{Name: "pool", Usage: "show or change slots, limits, guards and I/O rates of the long pool while the node runs, all or none", ArgsUsage: "[FIELD=VALUE…]", Description: poolFields, Flags: remoteFlags(), Action: taskPool},
 			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
 			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Description: "CODE is disk_stat, gc_logs, gc_replicas or gc_values.", Flags: remoteFlags(), Action: taskRun},
@@ -33,8 +37,15 @@ func taskCommand() *cli.Command {
 
 const setFields = `FIELD is priority (low, common, high), max_running, max_started, max_queued, timeout, slice, period,
 jitter, or retry.KIND.FIELD with KIND busy, timeout, conflict, other and FIELD initial, max, factor,
-max_attempts, max_elapsed. The change lasts until the node stops; --task of replicanode run sets the same
-from the start. Example: replicanode task set load_private_log priority=high max_running=4`
+max_attempts, max_elapsed. VALUE default takes a change back, --reset all of them: the field is again as the
+node was started. A change lasts until the node stops; --task of replicanode run sets the same from the
+start. Example: replicanode task set load_private_log priority=high max_running=4`
+
+const cancelHelp = `ID is the number that replicanode task explain shows. A task that has not started never does; one that has is
+told to stop, which it does at its next slice. A periodic task runs again when its period is over.`
+
+const moveHelp = `ID is the number that replicanode task explain shows, LEVEL is low, common or high. Later tasks of the same code
+keep its own priority, which replicanode task set changes.`
 
 const poolFields = `FIELD is workers, low_limit, common_limit, high_limit (slots that a level may hold), max_wait, low_share,
 common_reserve, high_reserve (slots kept from lower levels), io_rate (LOW and COMMON together, bytes a second),
@@ -48,14 +59,17 @@ func taskList(c *cli.Context) error {
 			return err
 		}
 		if c.Bool("specs") {
-			return show(c, a, specHeader, specRows)
+			return showSpecs(c, a)
 		}
 		return showTasks(c, a)
 	})
 }
 
 func showTasks(c *cli.Context, a node.TasksAnswer) error {
-	return show(c, a, "CODE PRIORITY PERIOD TIMEOUT QUEUED RUNNING DONE FAILED WAIT-P50 WAIT-P99 RUN-P50 RUN-P99", taskRows)
+	if err := show(c, a, "CODE PRIORITY PERIOD TIMEOUT QUEUED RUNNING DONE FAILED WAIT-P50 WAIT-P99 RUN-P50 RUN-P99", taskRows); err != nil {
+		return err
+	}
+	return showOverridden(c, a.Overridden)
 }
 
 func taskExplain(c *cli.Context) error {
@@ -80,9 +94,9 @@ func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
 		fmt.Fprintln(w, "\nRunning")
 		var rows [][]string
 		for _, t := range a.Pool.Running {
-			rows = append(rows, []string{keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), short(t.Ran), number(int(t.Parks))})
+			rows = append(rows, []string{number(t.ID), keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), short(t.Ran), number(int(t.Parks))})
 		}
-		if err := table(w, "TASK PRIORITY FOR RAN PARKS", rows); err != nil {
+		if err := table(w, "ID TASK PRIORITY FOR RAN PARKS", rows); err != nil {
 			return err
 		}
 	}
@@ -90,9 +104,9 @@ func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
 		fmt.Fprintln(w, "\nWaiting, the next to run first")
 		var rows [][]string
 		for _, t := range a.Pool.Waiting {
-			rows = append(rows, []string{keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), t.Blocker.String(), fmt.Sprint(t.Parked)})
+			rows = append(rows, []string{number(t.ID), keyOf(t.Code, t.Key), level(t.Priority, t.Effective, t.Cause), short(t.For), t.Blocker.String(), fmt.Sprint(t.Parked)})
 		}
-		if err := table(w, "TASK PRIORITY WAITS FOR PARKED", rows); err != nil {
+		if err := table(w, "ID TASK PRIORITY WAITS FOR PARKED", rows); err != nil {
 			return err
 		}
 	}
@@ -109,9 +123,9 @@ func writeExplanation(w io.Writer, a node.ExplainAnswer) error {
 		if d.Resumed {
 			what = fmt.Sprintf("resumed %d×", d.Times)
 		}
-		rows = append(rows, []string{d.At.Local().Format("15:04:05.000"), keyOf(d.Code, d.Key), what, level(d.Priority, d.Effective, d.Cause), d.Reason.String(), number(d.Others), short(d.Waited)})
+		rows = append(rows, []string{d.At.Local().Format("15:04:05.000"), number(d.ID), keyOf(d.Code, d.Key), what, level(d.Priority, d.Effective, d.Cause), d.Reason.String(), number(d.Others), short(d.Waited)})
 	}
-	return table(w, "AT TASK WHAT PRIORITY WHY AMONG WAITED", rows)
+	return table(w, "AT ID TASK WHAT PRIORITY WHY AMONG WAITED", rows)
 }
 
 // writeAdaptions tells what the controller changed last.
@@ -148,12 +162,15 @@ func level(base, effective threadpool.Priority, cause threadpool.Cause) string {
 }
 
 func taskSet(c *cli.Context) error {
-	if c.NArg() < 2 {
-		return usagef("set wants a task code and one or more FIELD=VALUE, for example: replicanode task set load_private_log priority=high")
+	if c.NArg() < 2 && !(c.Bool("reset") && c.NArg() == 1) {
+		return usagef("set wants a task code and one or more FIELD=VALUE, or --reset, for example: replicanode task set load_private_log priority=high")
 	}
 	change, err := fieldChanges(c.Args().Tail(), "priority=high")
 	if err != nil {
 		return err
+	}
+	if c.Bool("reset") {
+		change.Fields = append([]node.FieldChange{{Field: tasks.AllFields, Value: tasks.Default}}, change.Fields...)
 	}
 	client := admin.NewClient(c.String("admin"), c.String("password"))
 	defer client.Close()
@@ -161,7 +178,10 @@ func taskSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(c, answer, specHeader, func(a node.TasksAnswer) [][]string { return specRows(onlySpec(a, c.Args().First())) })
+	if !c.Bool("json") {
+		answer = onlyCode(answer, c.Args().First())
+	}
+	return showSpecs(c, answer)
 }
 
 // fieldChanges reads arguments of the form FIELD=VALUE.
@@ -244,6 +264,59 @@ func poolRows(s threadpool.Settings) [][]string {
 		{"io_low_cap", size(s.IO.LowCap)},
 		{"io_burst", size(s.IO.Burst)},
 	}
+}
+
+func taskCancel(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef("cancel wants one argument, the ID of a task; see replicanode task explain")
+	}
+	found, err := askTask(c, "cancel", nil)
+	if err != nil {
+		return err
+	}
+	did := "cancelled"
+	switch {
+	case found.Cancelled:
+		did = "had been told to stop before:"
+	case found.State == threadpool.TaskRunning, found.State == threadpool.TaskParked:
+		did = "told to stop:"
+	}
+	return showTask(c, found, did, "")
+}
+
+func taskMove(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return usagef("move wants two arguments, the ID of a task and a level; see replicanode task explain")
+	}
+	to, err := threadpool.ParsePriority(c.Args().Get(1))
+	if err != nil {
+		return usagef("the level %q must be low, common or high", c.Args().Get(1))
+	}
+	found, err := askTask(c, "move", node.TaskMove{Priority: to.String()})
+	if err != nil {
+		return err
+	}
+	return showTask(c, found, "moved", fmt.Sprintf(" from %s to %s", found.Priority, to))
+}
+
+// askTask asks for something to be done to the task whose ID is the first argument.
+func askTask(c *cli.Context, what string, body any) (threadpool.FoundTask, error) {
+	id, err := strconv.ParseUint(strings.TrimPrefix(c.Args().First(), "#"), 10, 64)
+	if err != nil {
+		return threadpool.FoundTask{}, usagef("%q is not the ID of a task; see replicanode task explain", c.Args().First())
+	}
+	client := admin.NewClient(c.String("admin"), c.String("password"))
+	defer client.Close()
+	return admin.Post[threadpool.FoundTask](c.Context, client, fmt.Sprintf("/v1/pool/tasks/%d/%s", id, what), body)
+}
+
+// showTask tells what was done to a task.
+func showTask(c *cli.Context, f threadpool.FoundTask, did, how string) error {
+	if c.Bool("json") {
+		return show(c, f, "", nil)
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "%s task %d, %s, %s%s\n", did, f.ID, keyOf(f.Code, f.Key), f.State, how)
+	return err
 }
 
 func taskRun(c *cli.Context) error {

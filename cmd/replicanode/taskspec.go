@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/urfave/cli/v2"
 
 	"replicanode/node"
 	"replicanode/tasks"
@@ -68,13 +71,30 @@ func backoffText(b tasks.Backoff) string {
 	return text
 }
 
-// onlySpec leaves one code of an answer.
-func onlySpec(a node.TasksAnswer, code string) node.TasksAnswer {
-	for _, s := range a.Specs {
-		if string(s.Code) == code {
-			a.Specs = []tasks.Spec{s}
-			break
-		}
+// showSpecs shows the specs, and who changed what of them.
+func showSpecs(c *cli.Context, a node.TasksAnswer) error {
+	if err := show(c, a, specHeader, specRows); err != nil {
+		return err
 	}
+	return showOverridden(c, a.Overridden)
+}
+
+// showOverridden tells who changed which fields; JSON has it anyway.
+func showOverridden(c *cli.Context, all []tasks.Overridden) error {
+	if len(all) == 0 || c.Bool("json") {
+		return nil
+	}
+	fmt.Fprintln(c.App.Writer, "\nOverridden; the last line of a field is in force")
+	var rows [][]string
+	for _, o := range all {
+		rows = append(rows, []string{string(o.Code), o.Field, o.Value, o.Instead, o.By.String()})
+	}
+	return table(c.App.Writer, "CODE FIELD VALUE INSTEAD-OF BY", rows)
+}
+
+// onlyCode leaves one code of an answer.
+func onlyCode(a node.TasksAnswer, code string) node.TasksAnswer {
+	a.Specs = slices.DeleteFunc(a.Specs, func(s tasks.Spec) bool { return string(s.Code) != code })
+	a.Overridden = slices.DeleteFunc(a.Overridden, func(o tasks.Overridden) bool { return string(o.Code) != code })
 	return a
 }
