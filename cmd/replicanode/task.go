@@ -296,7 +296,7 @@ func taskMove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return showTask(c, found, "moved", fmt.Sprintf(" from %s to %s", found.Priority, to))
+	return showTask(c, found, "moved", fmt.Sprintf(", from %s to %s", found.Priority, to))
 }
 
 // askTask asks for something to be done to the task whose ID is the first argument.

@@ -56,6 +56,24 @@ func TestTaskCommands(t *testing.T) {
 	if after := succeeds(t, nil, at("list", "--specs")...); after != before {
 		t.Errorf("put back, the specs are\n%s\nand were\n%s", after, before)
 	}
+	// What is taken back is as the node was started, by whom it is changed is shown.
+	succeeds(t, nil, at("set", "gc_logs", "priority=high", "slice=7ms")...)
+	listed := succeeds(t, []string{"INSTEAD-OF"}, at("list")...)
+	for _, line := range []string{"gc_logs priority high low operator", "gc_logs slice 7ms 0s operator", "checkpoint period 0s 1h0m0s flag"} {
+		if !strings.Contains(strings.Join(strings.Fields(listed), " "), line) {
+			t.Errorf("no %s in\n%s", line, listed)
+		}
+	}
+	if one := succeeds(t, nil, at("set", "gc_logs", "priority=default")...); strings.Contains(one, "high") || !strings.Contains(one, "7ms") {
+		t.Errorf("with the priority taken back\n%s", one)
+	}
+	fails(t, []string{"unknown field", "colour"}, at("set", "gc_logs", "colour=default")...)
+	fails(t, []string{"unknown task code", "nobody"}, at("set", "nobody", "--reset")...)
+	fails(t, []string{"--reset"}, at("set", "gc_logs")...)
+	succeeds(t, []string{"gc_logs"}, at("set", "gc_logs", "--reset")...)
+	if after := succeeds(t, nil, at("list", "--specs")...); after != before {
+		t.Errorf("reset, the specs are\n%s\nand were\n%s", after, before)
+	}
 	// The whole pool.
 	pool := succeeds(t, nil, at("pool", "workers=6", "low_limit=2", "io_rate=1MiB", "max_wait=off")...)
 	for name, want := range map[string]string{"workers": "6", "low_limit": "2", "io_rate": "1MiB", "max_wait": "off"} {
