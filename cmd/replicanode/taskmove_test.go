@@ -27,7 +27,9 @@ func TestOneTaskIsMovedOrCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	at := func(args ...string) []string { return append(args[:2:2], append([]string{"--admin", n.Addresses().Admin}, args[2:]...)...) }
+	at := func(args ...string) []string {
+		return append(args[:2:2], append([]string{"--admin", n.Addresses().Admin}, args[2:]...)...)
+	}
 	succeeds(t, nil, at("task", "pool", "io_rate=1", "io_burst=1", "max_wait=off")...)
 	ended := make(chan string, 3)
 	for p := range 3 {
