@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Backend is where a Store keeps its files. Paths are relative to it, with
@@ -29,6 +30,13 @@ type Backend interface {
 	Put(ctx context.Context, path string, data []byte) error
 	// Delete removes a file, durably. One that does not exist is no error.
 	Delete(ctx context.Context, path string) error
+}
+
+// Troubled is a Backend that knows whether its place answers.
+type Troubled interface {
+	// Trouble says since when and why no request has been answered; a nil error
+	// while they are, and while none is made.
+	Trouble() (since time.Time, err error)
 }
 
 // Each makes one call to the disk or the net. bytes is what the call frees on a

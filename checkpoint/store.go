@@ -9,6 +9,7 @@ import (
 	"path"
 	"sort"
 	"strconv"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -44,6 +45,15 @@ func NewStoreAt(b Backend) *Store { return &Store{b: b} }
 
 // Root says where the store is, without secrets.
 func (s *Store) Root() string { return s.b.Path("") }
+
+// Trouble says since when and why the place does not answer; a nil error when it
+// does, or nobody knows.
+func (s *Store) Trouble() (since time.Time, err error) {
+	if b, ok := s.b.(Troubled); ok {
+		return b.Trouble()
+	}
+	return time.Time{}, nil
+}
 
 // Info is one checkpoint as List found it.
 type Info struct {

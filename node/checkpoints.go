@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,48 @@ import (
 
 // CheckpointsAnswer is the answer of GET /v1/checkpoints.
 type CheckpointsAnswer struct {
+	Store      StoreStatus                  `json:"store"`
 	Node       checkpoint.NodeStatus        `json:"node"`
 	Partitions []checkpoint.PartitionStatus `json:"partitions"`
+}
+
+// StoreStatus says where the checkpoints are kept, and whether the place answers.
+type StoreStatus struct {
+	// Place is a folder with its absolute path, or s3://BUCKET/PREFIX.
+	Place string `json:"place"`
+	// Problem is why the newest requests to it were not answered, since Since; empty when they were, or nobody asked.
+	Problem string     `json:"problem,omitempty"`
+	Since   *time.Time `json:"since,omitempty"`
+}
+
+// StatusOfStore is the StoreStatus of a store.
+func StatusOfStore(store *checkpoint.Store) StoreStatus {
+	st := StoreStatus{Place: place(store)}
+	if since, err := store.Trouble(); err != nil {
+		st.Problem, st.Since = err.Error(), &since
+	}
+	return st
+}
+
+// place is where a store is, as StoreStatus says it.
+func place(store *checkpoint.Store) string {
+	root := store.Root()
+	if strings.HasPrefix(root, s3store.Scheme) {
+		return root
+	}
+	if path, err := realPath(root); err == nil {
+		return path
+	}
+	return root
+}
+
+// StorePlace is the StoreStatus.Place of a location as Options.CheckpointStore says it.
+func StorePlace(location string) (string, error) {
+	store, closeStore, err := OpenCheckpointStore(nil, location)
+	if err != nil {
+		return "", err
+	}
+	return place(store), closeStore()
 }
 
 // CheckpointRequest is the body of POST /v1/checkpoints: one partition, or the whole node, which is one job.
@@ -228,13 +269,22 @@ func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *u
 	return pruned, nil
 }
 
-// PruneStopped is PruneCheckpoints on the data folders of a stopped node, which it locks meanwhile.
-func PruneStopped(ctx context.Context, dataDirs []string, location string, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
-	store, closeStore, err := OpenCheckpointStore(dataDirs, location)
-	if err != nil {
-		return checkpoint.Pruned{}, err
+// ObsoleteCheckpoints says what PruneCheckpoints would remove.
+func ObsoleteCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
+	if partition != nil {
+		ids, err := store.Partitions(ctx)
+		if err != nil {
+			return checkpoint.Pruned{}, err
+		}
+		if !slices.Contains(ids, *partition) {
+			return checkpoint.Pruned{}, noCheckpoints(store, *partition, ids)
+		}
 	}
-	defer func() { err = errors.Join(err, closeStore()) }()
+	return store.Obsolete(ctx, partition, r, time.Now())
+}
+
+// PruneStopped is PruneCheckpoints for the data folders of a stopped node, which it locks meanwhile.
+func PruneStopped(ctx context.Context, dataDirs []string, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
 	folder, err := OpenExisting(dataDirs)
 	if err != nil {
 		return checkpoint.Pruned{}, err
@@ -244,7 +294,7 @@ func PruneStopped(ctx context.Context, dataDirs []string, location string, parti
 }
 
 func (n *Node) getCheckpoints(*http.Request, none) (CheckpointsAnswer, error) {
-	return CheckpointsAnswer{Node: n.checkpoints.NodeStatus(), Partitions: n.checkpoints.Status()}, nil
+	return CheckpointsAnswer{Store: StatusOfStore(n.checkpoints.Store()), Node: n.checkpoints.NodeStatus(), Partitions: n.checkpoints.Status()}, nil
 }
 
 func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswer, error) {
@@ -262,7 +312,7 @@ func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswe
 	}
 	job, err := n.checkpoints.CreateNow(*in.Partition, in.Full)
 	if errors.Is(err, checkpoint.ErrUnknownPartition) {
-		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folders.Identity.Partitions)
+		return answer, n.unknownPartition(*in.Partition)
 	}
 	if err != nil {
 		return answer, busy(err)
@@ -270,6 +320,17 @@ func (n *Node) postCheckpoints(_ *http.Request, in CheckpointRequest) (JobsAnswe
 	answer.Jobs = []JobStatus{n.jobs.add(job)}
 	return answer, nil
 }
+
+// unknownPartition says why there is nothing to copy or to remove of a partition.
+func (n *Node) unknownPartition(partition uint32) error {
+	if partition >= n.folders.Identity.Partitions {
+		return admin.NotFound("partition %d does not exist: there are partitions 0 to %d", partition, n.folders.Identity.Partitions-1)
+	}
+	return admin.NotFound("partition %d is not open: %v", partition, cmp.Or(n.partitionError(partition), errNotOpen))
+}
+
+// errNotOpen is why a partition that has not failed cannot be used.
+var errNotOpen = errors.New("it opens or closes just now")
 
 func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
 	var answer JobsAnswer
@@ -279,7 +340,7 @@ func (n *Node) postPrune(_ *http.Request, in PruneRequest) (JobsAnswer, error) {
 	}
 	run, err := n.checkpoints.Prune(in.Partition, r)
 	if errors.Is(err, checkpoint.ErrUnknownPartition) {
-		return answer, admin.NotFound("partition %d does not exist or did not open; there are %d", *in.Partition, n.folders.Identity.Partitions)
+		return answer, n.unknownPartition(*in.Partition)
 	}
 	if err != nil {
 		return answer, busy(err)
@@ -392,6 +453,9 @@ func CreateCheckpoints(ctx context.Context, o Options, partition *uint32, full b
 	}()
 	if err := n.startForCheckpoints(ctx); err != nil {
 		return CheckpointsAnswer{}, err
+	}
+	if partition != nil && *partition >= n.folders.Identity.Partitions {
+		return CheckpointsAnswer{}, n.unknownPartition(*partition)
 	}
 	var run job
 	ended := make(<-chan struct{})

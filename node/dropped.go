@@ -38,7 +38,7 @@ func ListDropped(dataDirs []string) ([]DroppedFolder, error) {
 // there was no folder.
 func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) {
 	if partition >= f.Identity.Partitions {
-		return "", fmt.Errorf("drop replica: there is no partition %d, the last one is %d: %w", partition, f.Identity.Partitions-1, os.ErrNotExist)
+		return "", fmt.Errorf("partition %d does not exist: there are partitions 0 to %d", partition, f.Identity.Partitions-1)
 	}
 	at := &f.list[f.placement[partition]]
 	if at.err == nil {

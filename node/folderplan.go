@@ -55,17 +55,22 @@ func apart(folders []*folder) error {
 		for _, b := range folders[:i] {
 			switch {
 			case a.real == b.real || sameFolder(a.real, b.real):
-				return about(a.path, fmt.Errorf("is the same folder as --data-dir %s; give each folder once", b.path))
+				return apartError(a, "is the same folder as --data-dir %s; give each folder once", b)
 			case inside(a.real, b.real):
-				return about(a.path, fmt.Errorf("lies within --data-dir %s; give folders beside each other, each on a disk of its own", b.path))
+				return apartError(a, "lies within --data-dir %s; give folders beside each other, each on a disk of its own", b)
 			case inside(b.real, a.real):
-				return about(b.path, fmt.Errorf("lies within --data-dir %s; give folders beside each other, each on a disk of its own", a.path))
+				return apartError(b, "lies within --data-dir %s; give folders beside each other, each on a disk of its own", a)
 			case a.file.Folder != "" && a.file.Folder == b.file.Folder && a.file.ClusterID == b.file.ClusterID && a.err == nil && b.err == nil:
 				return about(a.path, fmt.Errorf("is a copy of --data-dir %s: both say to be the same folder of this node; leave the outdated one out", b.path))
 			}
 		}
 	}
 	return nil
+}
+
+// apartError refuses a command line, whatever the folders hold.
+func apartError(f *folder, reason string, other *folder) error {
+	return &FlagError{Flag: "data-dir", Value: f.path, Reason: fmt.Sprintf(reason, other.path)}
 }
 
 func sameFolder(a, b string) bool {
@@ -259,6 +264,7 @@ func (p *folderPlan) admit() error {
 		if err := p.chooseOne(member{}, f); err != nil {
 			return err
 		}
+		p.out.list[len(p.out.list)-1].added = true
 		if len(p.known) > 0 {
 			p.out.notes = append(p.out.notes, "--data-dir "+f.path+" is added to the node's folders")
 		}

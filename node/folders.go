@@ -80,6 +80,8 @@ type memberFolder struct {
 	err     error
 	lock    *os.File
 	written nodeFile // what its file NODE holds
+	// added: the node did not have it before.
+	added bool
 }
 
 // OpenFolders locks the data folders of a node, making those that do not exist. want gives the identity of a new node; of an existing
@@ -93,9 +95,18 @@ func OpenFolders(paths []string, want Identity) (*Folders, error) {
 }
 
 func openFolders(paths []string, want Identity, write func(string, []byte) error) (*Folders, error) {
+	return openPlanned(paths, want, write, func(*Folders) error { return nil })
+}
+
+// openPlanned is openFolders if accept agrees to what it would do.
+func openPlanned(paths []string, want Identity, write func(string, []byte) error, accept func(*Folders) error) (*Folders, error) {
 	// First without a trace, so that nothing is left in folders that are refused; then again under the locks.
 	found := inspect(paths, false)
-	if _, err := planFolders(found, want); err != nil {
+	plan, err := planFolders(found, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := accept(plan); err != nil {
 		return nil, err
 	}
 	locks, err := lockAll(found)
@@ -110,6 +121,9 @@ func openFolders(paths []string, want Identity, write func(string, []byte) error
 		f.lock = locks[i]
 	}
 	f, err := planFolders(again, want)
+	if err == nil {
+		err = accept(f)
+	}
 	if err != nil {
 		unlockAll(again, locks)
 		return nil, err
@@ -141,14 +155,20 @@ func (f *Folders) noteUnusable() {
 	}
 }
 
-// OpenExisting is OpenFolders for those that a node was run on.
+// OpenExisting is OpenFolders for those that a node was run on: none is made or added. One of the node's folders may be empty now, as when its
+// disk is not mounted; it cannot be used then.
 func OpenExisting(paths []string) (*Folders, error) {
-	for _, path := range paths {
-		if _, err := ReadIdentity(path); err != nil && (len(paths) == 1 || errors.Is(err, fs.ErrNotExist)) {
-			return nil, err
+	return openPlanned(paths, Identity{}, writeFileSynced, func(f *Folders) error {
+		for i := range f.list {
+			if d := &f.list[i]; d.added {
+				if _, err := ReadIdentity(d.path); err != nil {
+					return err
+				}
+				return about(d.path, errors.New("is none of this node's folders any more; leave it out"))
+			}
 		}
-	}
-	return OpenFolders(paths, Identity{})
+		return nil
+	})
 }
 
 // lockAll locks the folders that can be used and makes those that are absent. When there are several, one that can't be locked cannot

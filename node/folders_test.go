@@ -344,24 +344,53 @@ func TestFolderThatCannotBeUsedLeavesTheOthers(t *testing.T) {
 
 // TestLossOfADiskIsAccepted partition by partition, and then the node goes on without it.
 func TestLossOfADiskIsAccepted(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"absent":      os.RemoveAll,
+		"not mounted": func(path string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o755)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newFolderNode(t)
+			n.serve("a", "b")
+			if err := harm(n.path("b")); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []uint32{1, 3} {
+				f, err := OpenExisting(n.paths("a", "b"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.Drop(id, "dropped"); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%v", err)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.expect(n.open("a"), "a:0 1 2 3")
+		})
+	}
+}
+
+// TestCommandsAddNoFolder: a folder that is named by mistake is refused by what works on a node's folders, and left as it is.
+func TestCommandsAddNoFolder(t *testing.T) {
 	n := newFolderNode(t)
 	n.serve("a", "b")
-	if err := os.RemoveAll(n.path("b")); err != nil {
+	if err := os.Mkdir(n.path("empty"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := OpenFolders(n.paths("a", "b"), Identity{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []uint32{1, 3} {
-		if _, err := f.Drop(id, "dropped"); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%v", err)
+	before := n.tree()
+	for _, names := range [][]string{{"new"}, {"empty"}, {"a", "b", "new"}, {"a", "b", "empty"}} {
+		f, err := OpenExisting(n.paths(names...))
+		if err == nil {
+			_ = f.Close()
+		}
+		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "--data-dir "+n.path(names[len(names)-1])) {
+			t.Errorf("%v: %v", names, err)
 		}
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
+	if after := n.tree(); !reflect.DeepEqual(after, before) {
+		t.Errorf("%v became %v", before, after)
 	}
-	n.expect(n.open("a"), "a:0 1 2 3")
 }
 
 // TestMissedChangesAreCaughtUp by a folder that was away, and two that were away in turns agree again.

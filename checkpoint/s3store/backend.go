@@ -29,7 +29,7 @@ type Backend struct {
 	l         Location
 	client    *minio.Client
 	transport *http.Transport
-	last      *lastFailure
+	answers   *answers
 	limiter   *rate.Limiter // nil: no bound
 }
 
@@ -51,10 +51,10 @@ func Open(l Location) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	last := &lastFailure{next: transport}
+	heard := &answers{next: transport, now: time.Now}
 	client, err := minio.New(l.Host, &minio.Options{
 		Creds:  creds,
-		Secure: l.Secure, Region: l.Region, Transport: last, MaxRetries: l.Retries,
+		Secure: l.Secure, Region: l.Region, Transport: heard, MaxRetries: l.Retries,
 		// Not every server understands checksums that follow the data, and one that
 		// does not may store them as data.
 		TrailingHeaders: false,
@@ -62,7 +62,7 @@ func Open(l Location) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client for %s: %w", l.Host, err)
 	}
-	b := &Backend{l: l, client: client, transport: transport, last: last}
+	b := &Backend{l: l, client: client, transport: transport, answers: heard}
 	if l.BytesPerSecond > 0 {
 		b.limiter = rate.NewLimiter(rate.Limit(l.BytesPerSecond), rateStep)
 	}
@@ -74,6 +74,9 @@ func (b *Backend) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
 }
+
+// Trouble implements checkpoint.Troubled.
+func (b *Backend) Trouble() (since time.Time, err error) { return b.answers.trouble() }
 
 // Path implements checkpoint.Backend.
 func (b *Backend) Path(p string) string {
@@ -103,7 +106,7 @@ func (b *Backend) wrap(what, p string, err error) error {
 			return fmt.Errorf("%s %s at %s: %w No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with credentials=FILE", what, b.Path(p), b.l.Host, err)
 		}
 	}
-	if cause := b.last.cause(); cause != nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, cause) {
+	if cause := b.answers.cause(); cause != nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, cause) {
 		return fmt.Errorf("%s %s at %s: %w; the newest attempt: %w", what, b.Path(p), b.l.Host, err, cause)
 	}
 	return fmt.Errorf("%s %s at %s: %w", what, b.Path(p), b.l.Host, err)

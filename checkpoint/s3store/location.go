@@ -3,9 +3,12 @@ package s3store
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // Scheme begins every location.
@@ -88,18 +91,36 @@ func (l *Location) set(name, value string) (err error) {
 }
 
 func (l *Location) setEndpoint(value string) error {
-	if !strings.Contains(value, "://") {
-		value = "https://" + value
-	}
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" || !host(u.Hostname()) {
 		return errors.New("endpoint must be http:// or https:// and HOST[:PORT], nothing else")
+	}
+	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil && u.Port() != "" || strings.HasSuffix(u.Host, ":") {
+		return errors.New("endpoint: the port must be 1 to 65535")
 	}
 	l.Host, l.Secure = u.Host, u.Scheme == "https"
 	return nil
 }
 
+// host tells whether a name can be that of a machine, or its address.
+func host(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, letters) != "" || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return len(name) <= 253
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 func (l *Location) validate() error {
+	if err := s3utils.CheckValidBucketName(l.Bucket); err != nil {
+		return fmt.Errorf("BUCKET: %w", err)
+	}
 	switch {
 	case l.PartBytes < minPartBytes || l.PartBytes > maxPartBytes:
 		return fmt.Errorf("part must be between %d and %d bytes", minPartBytes, int64(maxPartBytes))

@@ -413,10 +413,17 @@ func TestParse(t *testing.T) {
 	if err != nil || l != want {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	if l, err := Parse("s3://b"); err != nil || !l.Secure || l.Prefix != "" {
+	if l, err := Parse("s3://bkt"); err != nil || !l.Secure || l.Prefix != "" {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	for _, bad := range []string{"", "s3://", "s3:///x", "http://x", "s3://b?part=1", "s3://b?rate=-1", "s3://b?retries=0", "s3://b?nonsense=1", "s3://b?endpoint=ftp://x", "s3://b?endpoint=http://h/path"} {
+	for _, good := range []string{"http://minio", "https://[::1]:9000", "http://10.0.0.1:65535", "https://s3.eu-central-1.example.org/"} {
+		if _, err := Parse("s3://bkt?endpoint=" + good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "s3://", "s3:///x", "http://x", "s3://b", "s3://.bkt", "s3://bkt?part=1", "s3://bkt?rate=-1", "s3://bkt?retries=0", "s3://bkt?nonsense=1",
+		"s3://bkt?endpoint=ftp://x", "s3://bkt?endpoint=http://h/path", "s3://bkt?endpoint=nourl", "s3://bkt?endpoint=h:9000", "s3://bkt?endpoint=", "s3://bkt?endpoint=http://",
+		"s3://bkt?endpoint=http://h:", "s3://bkt?endpoint=http://h:70000", "s3://bkt?endpoint=http://a..b", "s3://bkt?endpoint=http://-a", "s3://bkt?endpoint=http://h%23x"} {
 		if _, err := Parse(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

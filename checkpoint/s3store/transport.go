@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
@@ -30,28 +31,79 @@ func (l *Location) credentials() (*credentials.Credentials, error) {
 	return creds, nil
 }
 
-// lastFailure remembers why the newest request got no answer: an operation that
-// is retried until its time is over tells only that.
-type lastFailure struct {
+// answers remembers whether the server answers, and why the newest request got no
+// answer: an operation that is retried until its time is over tells only that.
+type answers struct {
 	next http.RoundTripper
-	err  atomic.Pointer[error] // nil after an answer
+	now  func() time.Time
+
+	// mu is a leaf.
+	mu sync.Mutex
+	// err is why the newest request failed, nil after an answer; since is when the
+	// first of the requests began that have failed in a row.
+	err   error
+	since time.Time
+	// waiting counts requests under way, which nobody has answered since quiet.
+	waiting int
+	quiet   time.Time
 }
 
+// silence is how long a request may wait for an answer before that is a problem.
+// A part of an upload takes its time.
+const silence = 10 * time.Second
+
+var errNoAnswer = errors.New("a request was not answered in time")
+
 // RoundTrip implements http.RoundTripper.
-func (t *lastFailure) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	begun := t.now()
+	t.mu.Lock()
+	if t.waiting == 0 {
+		t.quiet = begun
+	}
+	t.waiting++
+	t.mu.Unlock()
 	resp, err := t.next.RoundTrip(r)
+	failure := err
 	switch {
-	case err == nil:
-		t.err.Store(nil)
-	case !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
-		t.err.Store(&err)
+	case errors.Is(err, context.DeadlineExceeded):
+		failure = errNoAnswer
+	case err == nil && resp.StatusCode >= http.StatusInternalServerError:
+		failure = fmt.Errorf("the server answers %s", resp.Status)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting--
+	switch {
+	case errors.Is(err, context.Canceled):
+	case failure == nil:
+		t.err, t.since, t.quiet = nil, time.Time{}, t.now()
+	default:
+		if t.err == nil {
+			t.since = begun
+		}
+		if t.err == nil || failure != errNoAnswer { // which says less than what came before
+			t.err = failure
+		}
 	}
 	return resp, err
 }
 
-func (t *lastFailure) cause() error {
-	if err := t.err.Load(); err != nil {
-		return *err
+func (t *answers) cause() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == errNoAnswer {
+		return nil
 	}
-	return nil
+	return t.err
+}
+
+// trouble says since when and why nothing was answered; nil while the server answers, or nothing is asked.
+func (t *answers) trouble() (since time.Time, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil && t.waiting > 0 && t.now().Sub(t.quiet) > silence {
+		return t.quiet, errNoAnswer
+	}
+	return t.since, t.err
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"replicanode/checkpoint"
@@ -88,3 +89,62 @@ func TestDeadlineNamesCause(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestTroubleIsTold: since when and why a server does not answer, and nothing once it does.
+func TestTroubleIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fail := make(chan error, 1)
+		a := &answers{now: time.Now, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			select {
+			case err := <-fail:
+				return &http.Response{StatusCode: http.StatusOK}, err
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})}
+		ask := func(ctx context.Context) {
+			_, _ = a.RoundTrip((&http.Request{}).WithContext(ctx))
+		}
+		expect := func(since time.Time, want error) {
+			t.Helper()
+			if got, err := a.trouble(); !errors.Is(err, want) || !got.Equal(since) {
+				t.Errorf("since %v: %v; want %v: %v", got, err, since, want)
+			}
+		}
+		expect(time.Time{}, nil)
+		refused := errors.New("connection refused")
+		begun := time.Now()
+		fail <- refused
+		ask(t.Context())
+		expect(begun, refused)
+		time.Sleep(time.Second)
+		within, cancel := context.WithTimeout(t.Context(), time.Second)
+		ask(within)
+		cancel()
+		expect(begun, refused)
+		fail <- nil
+		ask(t.Context())
+		expect(time.Time{}, nil)
+
+		time.Sleep(time.Minute)
+		begun = time.Now()
+		done := make(chan struct{})
+		hanging, release := context.WithCancel(t.Context())
+		go func() {
+			defer close(done)
+			ask(hanging)
+		}()
+		time.Sleep(silence)
+		synctest.Wait()
+		expect(time.Time{}, nil)
+		time.Sleep(time.Second)
+		expect(begun, errNoAnswer)
+		release()
+		<-done
+		expect(time.Time{}, nil)
+	})
+}
+
+type roundTripper func(r *http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

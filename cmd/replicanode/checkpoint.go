@@ -28,7 +28,7 @@ func checkpointCommand() *cli.Command {
 					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.",
 				Flags: remoteFlags(
 					ownerDirFlag(),
-					storeFlag(),
+					storeFlag(), storeTimeoutFlag(),
 					partitionFlag("make one of the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
 					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint; where nothing has changed since the newest one, that is it"},
@@ -38,21 +38,21 @@ func checkpointCommand() *cli.Command {
 			{
 				Name:  "list",
 				Usage: "list the checkpoints in a data folder, of a running or a stopped node",
-				Flags: []cli.Flag{dataDirFlag(), storeFlag(), partitionFlag("only the partition with this `NUMBER`"),
+				Flags: []cli.Flag{dataDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "nodes", Usage: "list the checkpoints of the whole node"}, jsonFlag()},
 				Action: checkpointList,
 			},
 			{
 				Name:   "verify",
 				Usage:  "read every byte of the checkpoints in a data folder and name what is damaged",
-				Flags:  []cli.Flag{dataDirFlag(), storeFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
+				Flags:  []cli.Flag{dataDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
 				Action: checkpointVerify,
 			},
 			{
 				Name:  "restore",
 				Usage: "make a new data folder, a cluster of its own, from checkpoints of another; it can be run at once",
 				Flags: []cli.Flag{
-					dataDirFlag(), storeFlag(),
+					dataDirFlag(), storeFlag(), storeTimeoutFlag(),
 					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty, and outside of --data-dir", Required: true},
 					partitionFlag("only the partition with this `NUMBER`; the others start empty"),
 					&cli.StringFlag{Name: "node", DefaultText: "newest of each partition", Usage: "the checkpoint of the whole node with this `NAME`, or latest"},
@@ -69,7 +69,7 @@ func checkpointCommand() *cli.Command {
 					"builds on, and what a checkpoint of the whole node names.",
 				Flags: remoteFlags(
 					ownerDirFlag(),
-					storeFlag(),
+					storeFlag(), storeTimeoutFlag(),
 					partitionFlag("only the partition with this `NUMBER`"),
 					&cli.IntFlag{Name: "keep", DefaultText: "the node's --checkpoint-keep", Usage: "how many of the newest stay, at least 1"},
 					&cli.DurationFlag{Name: "keep-for", Usage: "younger ones stay, too"},
@@ -105,6 +105,10 @@ func dirFlags(dirs []string) string {
 
 func storeFlag() cli.Flag {
 	return &cli.StringFlag{Name: "checkpoint-store", DefaultText: "checkpoints in the (first) data folder", Usage: "the node's --checkpoint-store, a `PLACE`; a running node knows its own", EnvVars: []string{"REPLICANODE_CHECKPOINT_STORE"}}
+}
+
+func storeTimeoutFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "store-timeout", Value: time.Minute, Usage: "give up when the store of checkpoints has answered nothing for so long; a running node tries on by itself"}
 }
 
 func partitionFlag(usage string) *cli.UintFlag {
@@ -153,23 +157,31 @@ func checkpointCreate(c *cli.Context) error {
 	request := node.CheckpointRequest{All: c.Bool("all"), Partition: onePartition(c), Full: c.Bool("full")}
 	bar := newCheckpointBar(c.App.ErrWriter, request)
 	defer bar.close()
+	watch, done, err := watchStore(c, bar)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return askOwner(c, func(client *admin.Client) error {
+		if err := sameStore(c, client); err != nil {
+			return err
+		}
 		jobs, err := admin.Post[node.JobsAnswer](c.Context, client, "/v1/checkpoints", request)
 		if err != nil {
 			return err
 		}
 		err = awaitJobs(c.Context, client, jobs, func() {
 			if a, err := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints"); err == nil {
-				bar.show(a)
+				watch.show(a)
 			}
 		})
-		a, gerr := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints")
+		a, gerr := admin.Get[node.CheckpointsAnswer](context.WithoutCancel(c.Context), client, "/v1/checkpoints")
 		if gerr != nil {
 			return cmp.Or(err, gerr) // a node that went away says the same twice
 		}
 		return showCreated(c, bar, request, a, err)
 	}, func() error {
-		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDirs: dataDirs(c), CheckpointStore: c.String("checkpoint-store")}, request.Partition, request.Full, bar.show)
+		a, err := node.CreateCheckpoints(c.Context, node.Options{DataDirs: dataDirs(c), CheckpointStore: c.String("checkpoint-store")}, request.Partition, request.Full, watch.show)
 		if a.Partitions == nil {
 			return err
 		}
@@ -255,7 +267,13 @@ func withStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(store), closeStore())
+	watch, done, err := watchStore(c, &checkpointBar{})
+	if err != nil {
+		return errors.Join(err, closeStore())
+	}
+	defer done()
+	err = watch.during(func() error { return f(store) }, func() node.StoreStatus { return node.StatusOfStore(store) })
+	return errors.Join(err, closeStore())
 }
 
 func checkpointList(c *cli.Context) error {
@@ -390,20 +408,37 @@ func checkpointPrune(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return showObsolete(c, retention)
 	}
+	watch, done, err := watchStore(c, &checkpointBar{})
+	if err != nil {
+		return err
+	}
+	defer done()
 	return askOwner(c, func(client *admin.Client) error {
+		if err := sameStore(c, client); err != nil {
+			return err
+		}
 		jobs, err := admin.Post[node.JobsAnswer](c.Context, client, "/v1/checkpoints/prune", node.PruneRequest{
 			Partition: onePartition(c), Keep: c.Int("keep"), KeepForSeconds: c.Duration("keep-for").Seconds()})
 		if err != nil {
 			return err
 		}
-		job, err := awaitJob(c.Context, client, jobs.Jobs[0].ID, func() {})
+		job, err := awaitJob(c.Context, client, jobs.Jobs[0].ID, func() {
+			if a, err := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints"); err == nil {
+				watch.show(a)
+			}
+		})
 		if job.Pruned == nil {
 			return err
 		}
 		return errors.Join(showPruned(c, *job.Pruned), err)
 	}, func() error {
-		pruned, err := node.PruneStopped(c.Context, dataDirs(c), c.String("checkpoint-store"), onePartition(c), retention)
-		return errors.Join(showPruned(c, pruned), err)
+		return withStore(c, func(store *checkpoint.Store) error {
+			pruned, err := node.PruneStopped(c.Context, dataDirs(c), store, onePartition(c), retention)
+			if err != nil && len(pruned.Nodes)+len(pruned.Checkpoints) == 0 {
+				return err
+			}
+			return errors.Join(showPruned(c, pruned), err)
+		})
 	})
 }
 
@@ -413,7 +448,7 @@ func showObsolete(c *cli.Context, r checkpoint.Retention) error {
 		return usagef("--dry-run needs --data-dir")
 	}
 	return withStore(c, func(store *checkpoint.Store) error {
-		pruned, err := store.Obsolete(c.Context, onePartition(c), r, time.Now())
+		pruned, err := node.ObsoleteCheckpoints(c.Context, store, onePartition(c), r)
 		if err != nil {
 			return err
 		}

@@ -108,6 +108,12 @@ func TestCheckpointCommands(t *testing.T) {
 		fails(t, []string{"partition 99", "0 to 2"}, "checkpoint", sub, "--partition", "99", "--data-dir", dir)
 	}
 	fails(t, []string{"partition 99"}, "checkpoint", "prune", "--partition", "99", "--data-dir", dir)
+	fails(t, []string{"partition 99"}, "checkpoint", "prune", "--partition", "99", "--dry-run", "--data-dir", dir)
+	fails(t, []string{"partition 99", "0 to 2"}, "checkpoint", "create", "--partition", "99", "--data-dir", dir)
+	fails(t, []string{"partition 99", "0 to 2"}, "replica", "drop", "--partition", "99", "--data-dir", dir)
+	if code, stdout, _ := command(t, "checkpoint", "prune", "--data-dir", dir, "--data-dir", "nosuch"); code == 0 || stdout != "" {
+		t.Errorf("prune of what cannot be opened: exit code %d, %q", code, stdout)
+	}
 	fails(t, []string{"--keep 0"}, "checkpoint", "prune", "--keep", "0", "--data-dir", dir)
 
 	would := succeeds(t, []string{"node"}, "checkpoint", "prune", "--keep", "1", "--dry-run", "--data-dir", dir)

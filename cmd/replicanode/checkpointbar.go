@@ -69,6 +69,13 @@ func checkpointProgress(request node.CheckpointRequest, a node.CheckpointsAnswer
 	return 0, ""
 }
 
+// clear takes the bar away until it is shown again, for a line of text.
+func (b *checkpointBar) clear() {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+}
+
 // close takes the bar away. It may be called again.
 func (b *checkpointBar) close() {
 	if b.bar != nil {

@@ -61,7 +61,7 @@ func replicaDrop(c *cli.Context) error {
 	partition := *onePartition(c)
 	return withFolders(c, func(f *node.Folders) error {
 		name, err := f.Drop(partition, kind)
-		if errors.Is(err, os.ErrNotExist) && partition < f.Identity.Partitions {
+		if errors.Is(err, os.ErrNotExist) {
 			fmt.Fprintf(c.App.Writer, "partition %d has no folder; it starts empty\n", partition)
 			return nil
 		}
