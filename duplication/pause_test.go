@@ -2,6 +2,7 @@ package duplication
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,23 @@ func TestResumeTriesAtOnceAndRecoveryClearsTheError(t *testing.T) {
 	h.awaitStatus("an error", func(s PipelineStatus) bool { return s.LastError != "" })
 	h.startReceiver()
 	h.awaitStatus("no error", func(s PipelineStatus) bool { return s.State == StateShipping && s.LastError == "" })
+}
+
+// An attempt that began before the cure may fail after it; Resume means that another one follows at once.
+func TestResumeOutlastsTheAttemptUnderWay(t *testing.T) {
+	h := newHarness(t, 1, Options{RetryMin: time.Hour, RetryMax: time.Hour})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	h.must(err)
+	defer listener.Close()
+	h.setAddress(node, listener.Addr().String())
+	h.startSource()
+	h.partitions[0].write(10, 100)
+	silent, err := listener.Accept()
+	h.must(err)
+	h.must(h.source.Resume("backup"))
+	h.startReceiver()
+	h.must(silent.Close())
+	h.targets[0].mustEqual(t, h.partitions[0])
 }
 
 func (h *harness) failures() (n uint64) {

@@ -196,10 +196,12 @@ func (p *pipeline) finish() {
 	p.enter(StateStopped, "")
 }
 
-// ready says whether the pipeline is to ship, and if not, its state.
+// ready says whether the pipeline is to ship, and if not, its state. Whoever wanted an attempt before has it now; one that is wanted
+// from here on is made when this one has failed.
 func (p *pipeline) ready() (State, bool) {
 	p.mu.Lock()
 	paused := p.paused
+	p.kicked = false
 	p.mu.Unlock()
 	if paused {
 		return StatePaused, false
@@ -247,7 +249,7 @@ func (p *pipeline) pause(ctx context.Context, err error) {
 	p.failures++
 	p.lastError, p.errorAt = err, time.Now()
 	p.retryAt = time.Now().Add(delay)
-	p.kicked, p.recovered = false, false
+	p.recovered = false
 	p.mu.Unlock()
 	if delay == 0 {
 		return
@@ -320,18 +322,18 @@ func (p *pipeline) enter(state State, address string) {
 func (p *pipeline) kick() {
 	p.mu.Lock()
 	waiting := p.state == StateBackoff
-	p.kicked = waiting
+	p.kicked = p.kicked || waiting
 	p.mu.Unlock()
 	if waiting {
 		p.signal()
 	}
 }
 
-// setPaused pauses or resumes. Resuming ends any wait for the next attempt.
+// setPaused pauses or resumes. Resuming ends any wait for the next attempt, also the one after an attempt that is under way.
 func (p *pipeline) setPaused(paused bool) {
 	p.mu.Lock()
 	p.paused = paused
-	p.kicked = !paused
+	p.kicked = !paused && p.state != StateShipping
 	if paused && p.interrupt != nil {
 		p.interrupt(errPaused)
 	}
