@@ -248,6 +248,33 @@ func TestStopEndsStreamsThatWait(t *testing.T) {
 	}
 }
 
+// deaf does not heed the end of its stream.
+type deaf struct{ entered, release chan struct{} }
+
+func (d deaf) Duplicate(DuplicateStream) error {
+	close(d.entered)
+	<-d.release
+	return nil
+}
+
+func TestStopLeavesAHandlerBehindThatDoesNotEnd(t *testing.T) {
+	handler := deaf{entered: make(chan struct{}), release: make(chan struct{})}
+	s := startServer(t, ServerOptions{Handlers: Handlers{Duplication: handler}})
+	if _, err := newClient(t, ClientOptions{}).Duplicate(t.Context(), s.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	<-handler.entered
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := s.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("stop while a handler runs: %v", err)
+		}
+	}
+	close(handler.release)
+	stopServer(t, s)
+}
+
 func TestStopBeforeStartClosesTheListener(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

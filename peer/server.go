@@ -48,7 +48,12 @@ type Server struct {
 
 	mu      sync.Mutex
 	started bool
+	ending  bool
 	done    chan struct{} // closed when Serve has returned
+
+	force sync.Once
+	// hurry is closed when a Stop has run out of time, ended when nothing of the server runs any more.
+	hurry, ended chan struct{}
 }
 
 // NewServer checks the options and prepares a server; nothing runs before Start.
@@ -61,7 +66,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, metrics: metrics, done: make(chan struct{})}
+	s := &Server{o: o, metrics: metrics, done: make(chan struct{}), hurry: make(chan struct{}), ended: make(chan struct{})}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	peerpb.RegisterNodeServer(s.grpc, s)
@@ -118,10 +123,12 @@ func (s *Server) Start(ctx context.Context) error {
 func (s *Server) Addr() net.Addr { return s.o.Listener.Addr() }
 
 // Stop takes no more calls, ends the streams, and waits for their handlers. When ctx ends first it closes the connections and
-// returns ctx's error once the handlers are gone. It may be called again and before Start.
+// returns ctx's error; handlers that do not heed the end of their stream are left behind, and another Stop waits for them. It may be
+// called before Start.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	started := s.started
+	started, first := s.started, !s.ending
+	s.ending = true
 	s.stop()
 	s.mu.Unlock()
 	if !started {
@@ -131,21 +138,33 @@ func (s *Server) Stop(ctx context.Context) error {
 		}
 		return nil
 	}
+	if first {
+		go s.end()
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+		s.force.Do(func() { close(s.hurry) })
+		return fmt.Errorf("stop peer server: %w", ctx.Err())
+	}
+}
+
+// end stops the server, first with patience, and returns when its last goroutine has ended.
+func (s *Server) end() {
+	defer close(s.ended)
 	graceful := make(chan struct{})
 	go func() {
 		defer close(graceful)
 		s.grpc.GracefulStop()
 	}()
-	var err error
 	select {
 	case <-graceful:
-	case <-ctx.Done():
-		err = fmt.Errorf("stop peer server: %w", ctx.Err())
+	case <-s.hurry:
 		s.grpc.Stop()
 		<-graceful
 	}
 	<-s.done
-	return err
 }
 
 // Describe implements the Node service.
