@@ -42,7 +42,7 @@ func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) 
 	}
 	at := &f.list[f.placement[partition]]
 	if at.err == nil {
-		if err := settleJournal(at.path); err != nil {
+		if err := settleJournal(at.path, partition); err != nil {
 			return "", about(at.path, err)
 		}
 	}

@@ -45,11 +45,11 @@ func logDirs(dataDir string) func(uint32) string {
 	}
 }
 
-// settleJournal brings the journal of a stopped node's data folder back to the private logs, so that a partition's folder can be taken out of its
-// place and put back later with all it had. The folder must be locked.
-func settleJournal(dataDir string) error {
+// settleJournal brings the journal of a stopped node's data folder back to the private logs, so that the folder of a partition can be taken out of its
+// place and put back later with all it had. If that folder is gone or damaged, the journal does not wait for it any more. The data folder must be locked.
+func settleJournal(dataDir string, partition uint32) error {
 	dir := filepath.Join(dataDir, plog.JournalDir)
-	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir)})
+	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir), LetGo: []uint32{partition}})
 	if err != nil {
 		return fmt.Errorf("bring back the journal of the private logs: %w; start the node and stop it before, if need be with --accept-journal-loss", err)
 	}

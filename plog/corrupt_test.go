@@ -102,7 +102,7 @@ func builtLog(t testing.TB, fs vfs.FS, syncer *Syncer) (*Log, state) {
 func outcome(t testing.TB, what string, im image, syncer *Syncer, s state) *ErrCorrupt {
 	t.Helper()
 	e := opened(t, what, im, syncer, s)
-	rep, err := inspect(im.restore(t), "/plog", func(Item) error { return nil })
+	rep, err := inspect(t.Context(), im.restore(t), "/plog", func(Item) error { return nil })
 	if err != nil && !errors.As(err, new(*ErrCorrupt)) || (e != nil) != (err != nil || len(rep.Damage) > 0) {
 		t.Fatalf("%s: %v, but an inspection finds %v, %v", what, e, rep.Damage, err)
 	}
@@ -382,7 +382,7 @@ func TestInspect(t *testing.T) {
 	collect := func(fs vfs.FS) (Report, []Entry) {
 		t.Helper()
 		var out []Entry
-		rep, err := inspect(fs, "/plog", func(it Item) error {
+		rep, err := inspect(t.Context(), fs, "/plog", func(it Item) error {
 			if it.Entry != nil {
 				e := *it.Entry
 				e.Data = bytes.Clone(e.Data)
@@ -422,7 +422,7 @@ func TestInspect(t *testing.T) {
 	if len(rep.Damage) != 1 || rep.Damage[0].Kind != KindManifest || got[len(got)-1].Index != s.last() {
 		t.Fatalf("%+v", rep)
 	}
-	if _, err := Verify(t.TempDir()); err == nil {
+	if _, err := Verify(t.Context(), t.TempDir()); err == nil {
 		t.Fatal("an empty folder is no log")
 	}
 }
@@ -445,7 +445,7 @@ func TestOtherVersion(t *testing.T) {
 		b := slices.Clone(im[name])
 		b[12] = formatVersion + 1
 		if name == manifestName {
-			b[12], b[8] = im[name][12], formatVersion+1
+			b[12], b[8] = im[name][12], manifestVersion+1
 			sealManifest(b)
 		} else if seal {
 			h, _ := parseSegmentHeader(im[name])
@@ -463,7 +463,7 @@ func TestOtherVersion(t *testing.T) {
 		if !errors.Is(err, ErrVersion) || errors.As(err, new(*ErrCorrupt)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := inspect(im.restore(t), "/plog", func(Item) error { return nil }); !errors.Is(err, ErrVersion) {
+		if _, err := inspect(t.Context(), im.restore(t), "/plog", func(Item) error { return nil }); !errors.Is(err, ErrVersion) {
 			t.Errorf("%s: the inspection says %v", name, err)
 		}
 	}

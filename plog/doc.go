@@ -111,7 +111,7 @@
 //
 //	offset  size  field
 //	     0     8  magic "RPLOGMN1"
-//	     8     4  format version, 1
+//	     8     4  format version, 2
 //	    12     4  partition
 //	    16     8  generation, one more each time
 //	    24    16  base decree (FirstIndex-1), its term
@@ -121,12 +121,15 @@
 //	    80     8  its size
 //	    88     8  the offset up to which it was synced at least; at the end of the log after Close
 //	    96    16  cut: a decree, and the term of the one before; 0 for none
-//	   112     8  id of the log: random, the same for its whole life
+//	   112     8  id of the log: random, a new one when it was opened in spite of a lost journal
 //	   120     8  id of the journal that may hold what the active segment does not; 0 for none, and after Close
 //	   128     8  number of sealed segments
 //	   136    64  each: sequence number, first and last decree, their terms, end, size (8 bytes each),
 //	              chain value at the end (4), zero (4)
 //	          4   checksum of everything before
+//
+// Version 1 is read as well: it has no ids, so that the number of segments is at 112; some have them, which the length tells. The next manifest of the
+// log is one of version 2, which earlier programs refuse by its number.
 //
 // # Journal
 //
@@ -135,8 +138,8 @@
 // most 64 KiB and goes on in the active segment, whose header is written. A log that waits alone, and every other group, syncs itself,
 // and with it all that stands before.
 //
-// The file JOURNAL is written whole once and has two areas of half its size (a multiple of 4096), used in turn. It is the only file of its folder, but
-// for JOURNAL.tmp, a journal being made, and JOURNAL.damaged, one whose damage was accepted. The first sector of an area is its header:
+// The file JOURNAL is written whole once and has two areas of half its size (a multiple of 4096), used in turn. Beside it can be FORGOTTEN,
+// JOURNAL.tmp, a journal being made, and JOURNAL.damaged, one whose damage was accepted. The first sector of an area is its header:
 //
 //	offset  size  field
 //	     0     4  checksum of bytes 4..511
@@ -163,9 +166,26 @@
 // generations, and blocks elsewhere, are void. The checksum of the header starts from 0.
 //
 // Redo: before any log is opened, OpenJournal writes the entries of all blocks to their segments, if the partition's manifest has the same log
-// id and names the segment, syncs these, and then starts a new generation of both areas. Acknowledged bytes of a segment never change and numbers of segments are never
-// used again, so the order does not matter and redo can be repeated. While the folder of a partition with entries is not there, or its manifest cannot be
-// read, nothing is opened: the journal would forget what that log needs.
+// id, names the segment and needs this journal, syncs these, and then starts a new generation of both areas. Acknowledged bytes of a segment never change and
+// numbers of segments are never used again, so the order does not matter and redo can be repeated.
+//
+// A log with entries is away while its folder is not there, its manifest or a segment is missing or damaged, cannot be read or written, or is that of another
+// partition. Then it is not opened, the journal is not emptied, and nothing is written to it: the other logs sync themselves, and name no journal any more. That lasts until a
+// start finds the log, or another log is in its place, or it is let go (JournalOptions.LetGo, AcceptLoss). Its id goes to FORGOTTEN then, before
+// the journal is emptied: if it comes back after all and needs the journal, it lacks batches and is refused (KindJournalMissing). What is let go while it can be
+// brought back is whole, needs no journal and is not refused.
+//
+// A log opened in spite of a lost journal gets a new id, durably, before anything is appended: should the lost part come back, it is not written over that.
+//
+// FORGOTTEN is replaced as a whole, like a manifest:
+//
+//	offset  size  field
+//	     0     4  checksum of the rest, from 0
+//	     4     8  magic "RPLOGJF1"
+//	    12     4  format version, 1
+//	    16     8  id of the journal; of another one the list means nothing
+//	    24     8  number of logs, at most 4096
+//	    32     8  each: id of the log, the oldest first, which is left out when there are more
 //
 // What is acknowledged and rests on the journal alone is always in the active segment: it is synced before a manifest
 // seals it or says how far it was synced (rotation, replacing a suffix, Release, Reset, Close). "Synced" in flag 4 and in the manifest is what holds after redo.

@@ -34,6 +34,15 @@ var (
 	ErrVersion = errors.New("plog: unknown format version")
 )
 
+// unknownVersion refuses a file of a version of its format that is none of first..last.
+func unknownVersion(found uint32, file string, first, last uint32) error {
+	known := fmt.Sprintf("version %d", last)
+	if first < last {
+		known = fmt.Sprintf("versions %d to %d", first, last)
+	}
+	return fmt.Errorf("%w %d in %s: this program reads %s; run the one that wrote it", ErrVersion, found, file, known)
+}
+
 // Kind says what is wrong at a damaged place.
 type Kind string
 
@@ -78,7 +87,8 @@ func (e *ErrCorrupt) Error() string {
 		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)
 }
 
-// ErrUnreachable tells of a log whose folder is not there, or cannot be read, while the journal holds batches of it.
+// ErrUnreachable tells of a log to which the journal's batches of it cannot be brought back: its folder is not there, or cannot be read or written, or
+// its manifest or a segment is damaged, which is an *ErrCorrupt in it.
 type ErrUnreachable struct {
 	Partition uint32
 	Dir       string
@@ -87,7 +97,7 @@ type ErrUnreachable struct {
 
 // Error implements error.
 func (e *ErrUnreachable) Error() string {
-	return fmt.Sprintf("the journal holds batches of partition %d, whose log cannot be read: %v", e.Partition, e.Err)
+	return fmt.Sprintf("the journal holds batches of partition %d, which cannot be brought back to its log: %v", e.Partition, e.Err)
 }
 
 // Unwrap returns why it cannot be read.

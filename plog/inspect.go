@@ -1,6 +1,7 @@
 package plog
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -65,21 +66,24 @@ const (
 
 // Verify checks every byte of the log in dir, of a live node or a dead one, and changes nothing. What the journal holds of the log, looked for in
 // ../../../journal, is read from there. Damage is in the
-// report; the error is for what could not be read at all. On a live log the newest batches may be missing.
-func Verify(dir string) (Report, error) {
-	return inspect(vfs.Default, dir, func(Item) error { return nil })
+// report; the error is for what could not be read at all, or that of ctx, which ends the work at the next read. On a live log the newest batches may be missing.
+func Verify(ctx context.Context, dir string) (Report, error) {
+	return inspect(ctx, vfs.Default, dir, func(Item) error { return nil })
 }
 
 // Dump calls visit for every live decree in [from,to] (to 0: all), for the hard states between them, and for every
 // damaged place, in the order of the log. It changes nothing and works like Verify. Entry.Data is valid until visit
 // returns. An error of visit ends Dump.
-func Dump(dir string, from, to uint64, visit func(Item) error) error {
+func Dump(ctx context.Context, dir string, from, to uint64, visit func(Item) error) error {
 	if to == 0 {
 		to = math.MaxUint64
 	}
-	_, err := inspect(vfs.Default, dir, func(it Item) error {
+	_, err := inspect(ctx, vfs.Default, dir, func(it Item) error {
 		if it.Entry != nil && (it.Entry.Index < from || it.Entry.Index > to) {
 			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		return visit(it)
 	})
@@ -103,8 +107,8 @@ var (
 	errSealed = errors.New("plog: segment was sealed during inspection")
 )
 
-func inspect(fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
-	over, damaged, err := laidOver(fsys, dir)
+func inspect(ctx context.Context, fsys vfs.FS, dir string, visit func(Item) error) (Report, error) {
+	over, damaged, err := laidOver(ctx, fsys, dir)
 	if err != nil {
 		return Report{}, fmt.Errorf("inspect plog %s: %w", dir, err)
 	}

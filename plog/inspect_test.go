@@ -59,7 +59,7 @@ func TestInspectMovingEnd(t *testing.T) {
 			}
 		}}
 		before := next - 1
-		rep, err := inspect(fs, "/plog", func(Item) error { return nil })
+		rep, err := inspect(t.Context(), fs, "/plog", func(Item) error { return nil })
 		if err != nil || len(rep.Damage) != 0 || rep.Torn != nil {
 			t.Fatalf("%d appends: %v, %v, %+v", appends, err, rep.Damage, rep.Torn)
 		}
@@ -127,7 +127,7 @@ func TestInspectReplaced(t *testing.T) {
 	}
 	for what, b := range map[string][]byte{"missing": nil, "short": im[segmentName(gone.seq)][:gone.end-1]} {
 		fs := im.with(segmentName(gone.seq), b).restore(t)
-		rep, err := inspect(fs, "/plog", func(Item) error { return nil })
+		rep, err := inspect(t.Context(), fs, "/plog", func(Item) error { return nil })
 		l, errOpen := tryOpen(fs, Options{Syncer: syncer})
 		if errOpen == nil {
 			_ = l.Close()
@@ -165,7 +165,7 @@ func TestInspectMovingLog(t *testing.T) {
 			}
 		}}
 		last := uint64(0)
-		rep, err := inspect(fs, "/plog", func(it Item) error {
+		rep, err := inspect(t.Context(), fs, "/plog", func(it Item) error {
 			if it.Damage != nil {
 				t.Errorf("release %v: %v", release, it.Damage)
 			}
@@ -213,7 +213,7 @@ func TestInspectDamageInMovingLog(t *testing.T) {
 			add(5)
 		}
 	}}
-	rep, err := inspect(fs, "/plog", func(Item) error { return nil })
+	rep, err := inspect(t.Context(), fs, "/plog", func(Item) error { return nil })
 	if err != nil || len(rep.Damage) != 1 || rep.Damage[0].Segment != l.segs[3].seq || rep.Damage[0].Kind != KindRecord || len(rep.Gone) != 0 {
 		t.Errorf("%v, %+v", err, rep)
 	}

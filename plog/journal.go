@@ -34,6 +34,9 @@ type JournalOptions struct {
 	// AcceptLoss opens a damaged journal all the same, brings back what can be read of it, keeps it as JOURNAL.damaged, and
 	// lets logs be opened whose journal is lost. Acknowledged batches can be missing then.
 	AcceptLoss bool
+	// LetGo are partitions whose logs are about to be taken out of their places. What the journal has of them is brought back once more, so that the
+	// folders are whole by themselves, and is not waited for from then on, be they there or not.
+	LetGo []uint32
 	// Logger receives one line per event. Nil: discard.
 	Logger *slog.Logger
 	// Metrics counts. Nil: not counted.
@@ -72,8 +75,12 @@ type Journal struct {
 	id   uint64 // of this journal, kept for ever
 	any  bool   // logs whose journal is lost may be opened
 	off  bool   // nothing is written
+	// lossy: damage was accepted. Logs that need the journal can lack batches.
+	lossy bool
 	// away are the logs, by id, that were not brought back: they cannot be opened.
 	away map[uint64]*ErrUnreachable
+	// forgotten are the logs, by id, of which the journal has given batches up.
+	forgotten forgotten
 
 	file      vfs.File // the rounds'
 	marks     vfs.File // the same file, for whoever empties an area: each of the two hears of a failed write
@@ -315,22 +322,29 @@ func (j *Journal) halt() {
 	j.cond.Broadcast()
 }
 
-// admit says whether the log that m describes can be opened: the journal that may hold its last batches was brought back.
-func (j *Journal) admit(m *manifest) error {
-	if m.journal != 0 && (j == nil || j.id != m.journal && !j.any) {
-		return &ErrCorrupt{Kind: KindJournalMissing, Offset: manifestJournal}
+// admit says whether the log that m describes can be opened: the journal that may hold its last batches was brought back. renew: it has
+// to get a new id before anything is appended to it, so that nothing older that some journal has of it is ever written over that.
+func (j *Journal) admit(m *manifest) (renew bool, err error) {
+	missing := m.journal != 0 && (j == nil || j.id != m.journal || j.forgotten.has(m.id))
+	if missing && (j == nil || !j.any) {
+		return false, &ErrCorrupt{Kind: KindJournalMissing, Offset: manifestJournal}
 	}
 	if j == nil {
-		return nil
+		return false, nil
 	}
 	if away := j.away[m.id]; away != nil {
-		return away
+		return false, away
 	}
+	return missing || j.forgotten.has(m.id) || j.lossy && m.journal != 0, j.diedBefore(m.id)
+}
+
+// diedBefore returns why a log that this process has open no more, but has bytes of in the journal, cannot be opened again.
+func (j *Journal) diedBefore(id uint64) error {
 	j.mu.Lock()
 	var dead []*Log
 	for i := range j.areas {
 		for _, l := range j.areas[i].logs {
-			if l.id == m.id {
+			if l.id == id {
 				dead = append(dead, l)
 			}
 		}

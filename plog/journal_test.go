@@ -219,7 +219,7 @@ func readFile(t testing.TB, fs vfs.FS, name string) []byte {
 
 func writeFile(t testing.TB, fs vfs.FS, name string, b []byte) {
 	t.Helper()
-	if err := errors.Join(fs.Remove(name), writeFileSynced(fs, name, slices.Clone(b))); err != nil {
+	if err := errors.Join(fs.Remove(name), writeFileSynced(fs, name, slices.Clone(b)), syncDir(fs, fs.PathDir(name))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -430,7 +430,7 @@ func TestJournalInspected(t *testing.T) {
 	f, lost, b, used, _ := journalImage(t, 8)
 	for i, w := range f.worlds {
 		want, got := w.c.current(), 0
-		r, err := inspect(lost, fleetDir(uint32(i)), func(it Item) error {
+		r, err := inspect(t.Context(), lost, fleetDir(uint32(i)), func(it Item) error {
 			if it.Entry != nil {
 				got++
 			}
@@ -447,7 +447,7 @@ func TestJournalInspected(t *testing.T) {
 	} {
 		mem := lost.CrashClone(vfs.CrashCloneCfg{})
 		damage(mem)
-		r, err := inspect(mem, fleetDir(1), func(Item) error { return nil })
+		r, err := inspect(t.Context(), mem, fleetDir(1), func(Item) error { return nil })
 		if err != nil || !slices.ContainsFunc(r.Damage, func(e *ErrCorrupt) bool { return e.Kind == name }) {
 			t.Errorf("%s: %v, %+v", name, err, r)
 		}

@@ -18,9 +18,12 @@ type JournalReport struct {
 	Logs    int           // that were written to
 	Damage  *ErrCorrupt   // accepted damage
 	Took    time.Duration // of all this
-	// Away is the first log whose folder is missing or cannot be read: the journal stays as it is for it, and is not used until a later
-	// start finds the log.
+	// Away is the first log whose folder is missing, or whose manifest or segments cannot be read, written, or are not what was written: the
+	// journal stays as it is for it, and is not used until a later start finds the log.
 	Away *ErrUnreachable
+	// Forgotten is how many logs the journal gave batches up of: another log is in their place, or their loss was accepted. Should one of them come back
+	// after all, it is refused.
+	Forgotten int
 }
 
 // OpenJournal opens the journal in dir, and makes it if there is none. What an earlier process made durable by it alone is written
@@ -66,17 +69,29 @@ func (j *Journal) open() (report JournalReport, err error) {
 	if damage == nil {
 		damage = old.damage
 	}
+	if err := j.loadForgotten(old.id); errors.As(err, &damage) {
+		j.opts.Logger.Warn("what the journal gave up is not known", "file", damage.File)
+	} else if err != nil {
+		return report, err
+	}
 	if damage != nil && !j.opts.AcceptLoss {
 		j.opts.Metrics.corruption(damage.Kind)
 		return report, damage
 	}
-	if report, err = j.redo(old); err != nil {
+	report, lost, err := j.redo(old)
+	if err != nil {
 		return report, err
 	}
-	j.id, j.generation, report.Damage = old.id, old.highest(), damage
+	j.id, j.generation, report.Damage, j.lossy = old.id, old.highest(), damage, damage != nil
+	if err := j.forget(lost); isDiskFull(err) && damage == nil {
+		return report, j.without(err)
+	} else if err != nil {
+		return report, err
+	}
 	if report.Away != nil {
 		j.off = true
-		j.opts.Logger.Error("the journal keeps what it has of a log that is away: each private log syncs itself", "dir", j.dir, "log", report.Away.Dir, "error", report.Away)
+		j.opts.Logger.Error("the journal keeps what it has of a log that is away: each private log syncs itself", "dir", j.dir,
+			"log", report.Away.Dir, "error", report.Away)
 		return report, nil
 	}
 	if damage == nil && (j.off || old.areaBytes == j.areaSize()) {
@@ -308,7 +323,7 @@ func (jf *journalFile) checkArea(i int) error {
 	}
 	h, version, ok := parseJournalHeader(b)
 	if ok && version != formatVersion {
-		return fmt.Errorf("%w %d in %s", ErrVersion, version, jf.name)
+		return unknownVersion(version, jf.name, formatVersion, formatVersion)
 	}
 	if !ok || h.area != uint32(i) || h.areaBytes != jf.areaBytes || h.id == 0 || i > 0 && jf.id != 0 && h.id != jf.id {
 		jf.note(at)

@@ -1,23 +1,26 @@
 package plog
 
 import (
+	"context"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // journalTries bounds how often the journal of a live node is read.
 const journalTries = 8
 
-// overlay shows the segments of a log as they are once the journal was brought back.
+// overlay shows the segments of a log as they are once the journal was brought back, until ctx ends.
 type overlay struct {
 	vfs.FS
+	ctx     context.Context
 	patches map[string][]blockEntry // by the segment's name
 	bytes   int64
 }
 
 // laidOver returns fs with what the journal of the data folder holds of the log in dir laid over its segments, and what is wrong with that
 // journal. Nothing is laid over a log that needs no journal.
-func laidOver(fsys vfs.FS, dir string) (*overlay, *ErrCorrupt, error) {
-	o := &overlay{FS: fsys}
+func laidOver(ctx context.Context, fsys vfs.FS, dir string) (*overlay, *ErrCorrupt, error) {
+	o := &overlay{FS: fsys, ctx: ctx}
 	m, err := readManifest(fsys, dir)
 	if err != nil || m.journal == 0 {
 		return o, nil, nil // without a manifest nobody knows which bytes are this log's
@@ -51,12 +54,19 @@ func (o *overlay) loadOnce(name string, m *manifest) (*ErrCorrupt, error) {
 	if err != nil {
 		return nil, err
 	}
-	if jf.damage == nil && jf.id != m.journal {
+	gone, err := o.givenUp(name, jf.id, m.id)
+	if err != nil {
+		return nil, err
+	}
+	if jf.damage == nil && (jf.id != m.journal || gone) {
 		return &ErrCorrupt{Kind: KindJournalMissing, Partition: m.partition, Offset: manifestJournal}, nil
 	}
 	o.patches, o.bytes = map[string][]blockEntry{}, 0
 	for i := range jf.areas {
 		if _, err := jf.scan(i, func(e blockEntry) error {
+			if err := o.ctx.Err(); err != nil {
+				return err
+			}
 			if e.log == m.id && e.partition == m.partition {
 				e.bytes = append([]byte(nil), e.bytes...)
 				name := segmentName(e.seq)
@@ -71,22 +81,37 @@ func (o *overlay) loadOnce(name string, m *manifest) (*ErrCorrupt, error) {
 	return jf.damage, nil
 }
 
+// givenUp says whether the journal has given up batches of a log.
+func (o *overlay) givenUp(name string, journal, log uint64) (bool, error) {
+	j := &Journal{opts: JournalOptions{FS: o.FS}, dir: o.PathDir(name)}
+	b, err := j.readForgotten(j.path(forgottenName))
+	if isNotExist(err) {
+		return false, nil
+	}
+	list, of, _, _ := decodeForgotten(b)
+	return of == journal && list.has(log), err
+}
+
 // Open implements vfs.FS.
 func (o *overlay) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := o.FS.Open(name, opts...)
-	if patches := o.patches[o.PathBase(name)]; err == nil && len(patches) > 0 {
-		return &overlaidFile{File: f, patches: patches}, nil
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	return &overlaidFile{File: f, ctx: o.ctx, patches: o.patches[o.PathBase(name)]}, nil
 }
 
 type overlaidFile struct {
 	vfs.File
+	ctx     context.Context
 	patches []blockEntry
 }
 
 // ReadAt implements vfs.File.
 func (f *overlaidFile) ReadAt(b []byte, off int64) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := f.File.ReadAt(b, off)
 	for i := range f.patches {
 		p := &f.patches[i]

@@ -15,7 +15,10 @@ const (
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
 	manifestMagic   = 0x314e4d474f4c5052 // "RPLOGMN1"
+	manifestVersion = 2
+	manifestFirst   = 1 // the oldest version that is read
 	manifestFixed   = 136
+	manifestNoIDs   = 120 // the same in version 1, without the ids of log and journal
 	manifestSegment = 64
 	manifestTrailer = 4
 	manifestJournal = 120 // offset of the journal's id
@@ -52,7 +55,7 @@ func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
 	b := make([]byte, manifestFixed, manifestFixed+len(m.segments)*manifestSegment+manifestTrailer)
 	le.PutUint64(b, manifestMagic)
-	le.PutUint32(b[8:], formatVersion)
+	le.PutUint32(b[8:], manifestVersion)
 	le.PutUint32(b[12:], m.partition)
 	le.PutUint64(b[16:], m.generation)
 	le.PutUint64(b[24:], m.base)
@@ -82,52 +85,62 @@ func (m *manifest) encode() []byte {
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeManifest checks and decodes b. Damage is an *ErrCorrupt, a newer format ErrVersion.
+// decodeManifest checks and decodes b. Damage is an *ErrCorrupt, a newer format ErrVersion. Version 1 is that of before the journal, without the
+// ids of log and journal; for a time it had them, too, which its length tells.
 func decodeManifest(b []byte) (*manifest, error) {
 	le := binary.LittleEndian
 	bad := func(off int) error { return &ErrCorrupt{Kind: KindManifest, Offset: int64(off)} }
-	if len(b) < manifestFixed+manifestTrailer {
+	if len(b) < manifestNoIDs+manifestTrailer {
 		return nil, bad(len(b))
 	}
 	body := b[:len(b)-manifestTrailer]
 	if crc32.Checksum(body, castagnoli) != le.Uint32(b[len(body):]) || le.Uint64(b) != manifestMagic {
 		return nil, bad(0)
 	}
-	if v := le.Uint32(b[8:]); v != formatVersion {
-		return nil, fmt.Errorf("%w %d in %s, this is version %d", ErrVersion, v, manifestName, formatVersion)
+	v, fixed := le.Uint32(b[8:]), manifestFixed
+	if v < manifestFirst || v > manifestVersion {
+		return nil, unknownVersion(v, manifestName, manifestFirst, manifestVersion)
 	}
-	n := le.Uint64(b[128:])
-	if n > maxSegments || len(body) != manifestFixed+int(n)*manifestSegment {
-		return nil, bad(128)
+	if v == manifestFirst && (len(body)-manifestNoIDs)%manifestSegment == 0 {
+		fixed = manifestNoIDs
+	}
+	if len(body) < fixed {
+		return nil, bad(len(b))
+	}
+	n := le.Uint64(b[fixed-8:])
+	if n > maxSegments || len(body) != fixed+int(n)*manifestSegment {
+		return nil, bad(fixed - 8)
 	}
 	m := &manifest{
 		partition: le.Uint32(b[12:]), generation: le.Uint64(b[16:]),
 		base: le.Uint64(b[24:]), baseTerm: le.Uint64(b[32:]), hs: getHardState(b[40:]),
 		activeSeq: le.Uint64(b[64:]), activeFirst: le.Uint64(b[72:]),
 		activeSize: int64(le.Uint64(b[80:])), activeSynced: int64(le.Uint64(b[88:])), cut: le.Uint64(b[96:]), cutTerm: le.Uint64(b[104:]),
-		id: le.Uint64(b[112:]), journal: le.Uint64(b[120:]),
 		segments: make([]sealedInfo, n),
 	}
+	if fixed == manifestFixed {
+		m.id, m.journal = le.Uint64(b[112:]), le.Uint64(b[120:])
+	}
 	for i := range m.segments {
-		p := b[manifestFixed+i*manifestSegment:]
+		p := b[fixed+i*manifestSegment:]
 		m.segments[i] = sealedInfo{
 			seq: le.Uint64(p), first: le.Uint64(p[8:]), last: le.Uint64(p[16:]),
 			firstTerm: le.Uint64(p[24:]), lastTerm: le.Uint64(p[32:]),
 			end: int64(le.Uint64(p[40:])), size: int64(le.Uint64(p[48:])), link: le.Uint32(p[56:]),
 		}
 	}
-	if off := m.inconsistent(); off != 0 {
+	if off := m.inconsistent(fixed); off != 0 {
 		e := &ErrCorrupt{Kind: KindManifest, Offset: int64(off), Partition: m.partition}
 		return nil, e
 	}
 	return m, nil
 }
 
-// inconsistent returns the offset of the first field that contradicts another one, 0 when there is none.
-func (m *manifest) inconsistent() int {
+// inconsistent returns the offset of the first field that contradicts another one, 0 when there is none. The segments stand from fixed on.
+func (m *manifest) inconsistent(fixed int) int {
 	next, seq := m.base+1, uint64(0)
 	for i := range m.segments {
-		s, at := &m.segments[i], manifestFixed+i*manifestSegment
+		s, at := &m.segments[i], fixed+i*manifestSegment
 		contiguous := s.first == next || (i == 0 && s.first <= next && s.last >= m.base)
 		if s.seq <= seq || !contiguous || s.last+1 < s.first || s.last > 1<<62 ||
 			s.end < segmentHeaderLen || s.end > s.size || s.size > maxFileBytes {

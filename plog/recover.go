@@ -2,6 +2,7 @@ package plog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -128,7 +129,7 @@ func readSegmentHeader(f vfs.File) (h segmentHeader, ok bool, err error) {
 	}
 	if h, ok = parseSegmentHeader(b[:n]); !ok {
 		if v := otherVersion(b[:n]); v != 0 {
-			return h, false, fmt.Errorf("%w %d in segment %d, this is version %d", ErrVersion, v, binary.LittleEndian.Uint64(b[20:]), formatVersion)
+			return h, false, unknownVersion(v, segmentName(binary.LittleEndian.Uint64(b[20:])), formatVersion, formatVersion)
 		}
 	}
 	return h, ok, nil
@@ -141,8 +142,12 @@ func (l *Log) recover(m *manifest) error {
 	}
 	l.generation, l.base, l.baseTerm = m.generation, m.base, m.baseTerm
 	l.id, l.mark = m.id, m.journal
-	if err := l.syncer.admit(m); err != nil {
+	renew, err := l.syncer.admit(m)
+	if err != nil {
 		return l.locate(err)
+	}
+	if renew || m.id == 0 {
+		l.id = newID() // in the manifest before the journal has bytes of it
 	}
 	if err := l.inventory(m); err != nil {
 		return err
@@ -164,10 +169,14 @@ func (l *Log) recover(m *manifest) error {
 	if m.cut != 0 {
 		return l.settleCut(m)
 	}
-	if m.journal != 0 && m.journal != l.syncer.journalID() {
-		return l.install(l.describe(), mayDropBallast)
+	if m.journal == 0 || m.journal == l.syncer.journalID() && !renew {
+		return nil
 	}
-	return nil
+	err = l.install(l.describe(), mayDropBallast)
+	if errors.Is(err, ErrDiskFull) && !renew {
+		return nil // to need a journal that was brought back, and is not written to, does no harm
+	}
+	return err
 }
 
 // settleCut ends a replacement that was announced in the manifest: it happened if the active segment holds a batch.

@@ -183,8 +183,8 @@ func (s *Syncer) journalID() uint64 {
 	return s.opts.Journal.id
 }
 
-// admit says whether the log that m describes can be opened.
-func (s *Syncer) admit(m *manifest) error {
+// admit says whether the log that m describes can be opened, and whether it needs a new id.
+func (s *Syncer) admit(m *manifest) (renew bool, err error) {
 	var j *Journal
 	if s != nil {
 		j = s.opts.Journal

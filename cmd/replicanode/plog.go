@@ -63,7 +63,7 @@ func plogVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	report, err := plog.Verify(dir)
+	report, err := plog.Verify(c.Context, dir)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func plogDump(c *cli.Context) error {
 	}
 	enc := json.NewEncoder(c.App.Writer)
 	whole := !c.IsSet("from") && !c.IsSet("to")
-	return plog.Dump(dir, c.Uint64("from"), c.Uint64("to"), func(item plog.Item) error {
+	return plog.Dump(c.Context, dir, c.Uint64("from"), c.Uint64("to"), func(item plog.Item) error {
 		if h := item.HardState; h != nil && !whole && (h.Commit < c.Uint64("from") || c.IsSet("to") && h.Commit > c.Uint64("to")) {
 			return nil // of what comes before or after
 		}

@@ -1,0 +1,467 @@
+package plog
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// moveFolder renames a folder, durably.
+func moveFolder(t testing.TB, fs vfs.FS, from, to string) {
+	t.Helper()
+	if err := errors.Join(fs.Rename(from, to), syncDir(fs, fs.PathDir(from)), syncDir(fs, fs.PathDir(to))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flipIn flips a bit of a file.
+func flipIn(t testing.TB, fs vfs.FS, name string) {
+	t.Helper()
+	b := readFile(t, fs, name)
+	b[len(b)/2] ^= 8
+	writeFile(t, fs, name, b)
+}
+
+// letGo brings the journal back as before the folder of a partition is put away.
+func letGo(t testing.TB, fs vfs.FS, partition uint32) JournalReport {
+	t.Helper()
+	j, report, err := OpenJournal("/d/journal", JournalOptions{FS: fs, Bytes: -1, LogDir: fleetDir, LetGo: []uint32{partition}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSyncer(SyncerOptions{Journal: j})
+	s.stop()
+	return report
+}
+
+// killedFleet is a fleet that was killed while its journal alone had what was acknowledged, and what is left of it.
+func killedFleet(t testing.TB) (*fleet, fleetClone) {
+	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
+	f.bytes = 1 << 20 // no area is emptied
+	f.start()
+	for range 5 {
+		f.do('+', 0)
+	}
+	cl := fleetClone{mem: f.mem.CrashClone(vfs.CrashCloneCfg{})}
+	f.stop()
+	for i, w := range f.worlds {
+		cl.from[i], cl.to[i] = len(w.c.states)-1, len(w.c.states)-1
+	}
+	return f, cl
+}
+
+// goOn starts a process on which log i cannot be opened, and appends to log 0.
+func (f *fleet) goOn(cl *fleetClone, i int) {
+	f.t.Helper()
+	s, report, err := startJournaled(f.t, cl.mem, f.bytes)
+	if err != nil || report.Away == nil || report.Away.Partition != uint32(i) {
+		f.t.Fatalf("%v, %+v", err, report.Away)
+	}
+	if l, err := f.openLog(s, cl.mem, i); err == nil {
+		f.t.Fatalf("log %d opened: [%d,%d]", i, l.FirstIndex(), l.LastIndex())
+	}
+	l, err := f.openLog(s, cl.mem, 0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	c := f.worlds[0].c
+	now := c.states[len(c.states)-1]
+	es := batch(now.last()+1, 2, now.lastTerm()+1, 500)
+	mustAppend(f.t, l, es, nil)
+	now.entries = slices.Clone(now.entries)
+	now.append(es, nil)
+	c.states = append(c.states, now)
+	cl.from[0], cl.to[0] = len(c.states)-1, len(c.states)-1
+	closeLog(f.t, l)
+	s.stop()
+}
+
+// TestJournalDamagedLog: the journal keeps what it has of a log whose manifest or segment is not what was written, or that is in the place of another
+// one, until that is mended. The others go on.
+func TestJournalDamagedLog(t *testing.T) {
+	manifest, segment := fleetDir(1)+"/"+manifestName, fleetDir(1)+"/"+segmentName(1)
+	remove := func(name string) func(testing.TB, vfs.FS) {
+		return func(t testing.TB, fs vfs.FS) {
+			if err := fs.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, damage := range map[string]struct {
+		file string
+		do   func(testing.TB, vfs.FS)
+	}{
+		"manifest flipped": {manifest, func(t testing.TB, fs vfs.FS) { flipIn(t, fs, manifest) }},
+		"manifest empty":   {manifest, func(t testing.TB, fs vfs.FS) { writeFile(t, fs, manifest, nil) }},
+		"manifest missing": {manifest, remove(manifest)},
+		"another's": {manifest, func(t testing.TB, fs vfs.FS) {
+			writeFile(t, fs, manifest, readFile(t, fs, fleetDir(2)+"/"+manifestName))
+		}},
+		"segment missing":   {segment, remove(segment)},
+		"segment truncated": {segment, func(t testing.TB, fs vfs.FS) { writeFile(t, fs, segment, nil) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, cl := killedFleet(t)
+			whole := readFile(t, cl.mem, damage.file)
+			damage.do(t, cl.mem)
+			for range 2 {
+				f.goOn(&cl, 1)
+				cl.mem = cl.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand()})
+			}
+			_ = cl.mem.Remove(damage.file)
+			if err := writeFileSynced(cl.mem, damage.file, whole); err != nil {
+				t.Fatal(err)
+			}
+			f.verify(cl)
+		})
+	}
+}
+
+// TestJournalLetGo: a log whose folder is put away is whole when it comes back, though the journal waits for another one meanwhile; one that
+// cannot be read then is refused when it comes back. The journal waits for neither.
+func TestJournalLetGo(t *testing.T) {
+	manifest := fleetDir(1) + "/" + manifestName
+	for _, damaged := range []bool{false, true} {
+		for _, other := range []bool{false, true} {
+			t.Run(fmt.Sprintf("damaged %v, another away %v", damaged, other), func(t *testing.T) {
+				f, cl := killedFleet(t)
+				whole := readFile(t, cl.mem, manifest)
+				if damaged {
+					flipIn(t, cl.mem, manifest)
+				}
+				if other {
+					moveFolder(t, cl.mem, fleetDir(2), "/d/aside")
+				}
+				letGo(t, cl.mem, 1)
+				moveFolder(t, cl.mem, fleetDir(1), "/d/dropped")
+				s, report, err := startJournaled(t, cl.mem, f.bytes)
+				if err != nil || (report.Away != nil) != other || other && report.Away.Partition != 2 {
+					t.Fatalf("%v, %+v", err, report.Away)
+				}
+				s.stop()
+				moveFolder(t, cl.mem, "/d/dropped", fleetDir(1))
+				if other {
+					moveFolder(t, cl.mem, "/d/aside", fleetDir(2))
+				}
+				if !damaged {
+					f.verify(cl)
+					return
+				}
+				writeFile(t, cl.mem, manifest, whole)
+				if s, _, err = startJournaled(t, cl.mem, f.bytes); err != nil {
+					t.Fatal(err)
+				}
+				var lost *ErrCorrupt
+				if _, err := f.openLog(s, cl.mem, 1); !errors.As(err, &lost) || lost.Kind != KindJournalMissing {
+					t.Errorf("opened without what the journal had: %v", err)
+				}
+				r, err := inspect(t.Context(), cl.mem, fleetDir(1), func(Item) error { return nil })
+				if err != nil || !slices.ContainsFunc(r.Damage, func(e *ErrCorrupt) bool { return e.Kind == KindJournalMissing }) {
+					t.Errorf("inspected: %v, %+v", err, r)
+				}
+				s.stop()
+			})
+		}
+	}
+}
+
+// TestJournalPutBack: a journal that comes back after its loss was accepted does not put old bytes over what was acknowledged since.
+func TestJournalPutBack(t *testing.T) {
+	for _, lost := range []string{"gone", "damaged"} {
+		t.Run(lost, func(t *testing.T) {
+			f, cl := killedFleet(t)
+			name := "/d/journal/" + journalName
+			old := readFile(t, cl.mem, name)
+			if lost == "gone" {
+				if err := cl.mem.RemoveAll("/d/journal"); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				b := slices.Clone(old)
+				b[journalAlign+blockHeaderLen] ^= 1
+				writeFile(t, cl.mem, name, b)
+			}
+			j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := NewSyncer(SyncerOptions{Journal: j})
+			s.start()
+			for i, w := range f.worlds {
+				l, err := f.openLog(s, cl.mem, i)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var now state
+				for _, now = range w.c.states {
+					if now.diff(l) == nil {
+						break
+					}
+				}
+				now.entries = slices.Clone(now.entries)
+				es := batch(now.last()+1, 1, 9, 5000)
+				mustAppend(t, l, es, nil)
+				now.append(es, nil)
+				w.c.states = []state{now}
+				cl.from[i], cl.to[i] = 0, 0
+				if i == 0 {
+					closeLog(t, l) // it needs no journal any more
+					continue
+				}
+				defer l.Close()
+			}
+			back := cl.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: newRand()})
+			s.stop()
+			writeFile(t, back, name, old)
+			if s, _, err = startJournaled(t, back, f.bytes); err != nil {
+				t.Fatal(err)
+			}
+			for i, w := range f.worlds {
+				l, err := f.openLog(s, back, i)
+				var missing *ErrCorrupt
+				switch {
+				case err == nil:
+					if err := w.c.states[0].diff(l); err != nil {
+						t.Errorf("log %d: %v", i, err)
+					}
+					closeLog(t, l)
+				case i == 0 || !errors.As(err, &missing) || missing.Kind != KindJournalMissing:
+					t.Errorf("log %d: %v", i, err)
+				}
+			}
+			s.stop()
+		})
+	}
+}
+
+// TestJournalForgottenFile: the list of what was given up is checked like the journal.
+func TestJournalForgottenFile(t *testing.T) {
+	f, cl := killedFleet(t)
+	flipIn(t, cl.mem, fleetDir(1)+"/"+manifestName)
+	if report := letGo(t, cl.mem, 1); report.Forgotten != 1 {
+		t.Fatalf("%+v", report)
+	}
+	name := "/d/journal/" + forgottenName
+	whole := readFile(t, cl.mem, name)
+	for bit := range len(whole) * 8 {
+		b := slices.Clone(whole)
+		b[bit/8] ^= 1 << (bit % 8)
+		writeFile(t, cl.mem, name, b)
+		var damage *ErrCorrupt
+		if _, _, err := startJournaled(t, cl.mem, f.bytes); !errors.As(err, &damage) || damage.Kind != KindJournal || damage.File != name {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+	}
+	for range 2 {
+		j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.close()
+	}
+	f.verify0(cl, 0)
+}
+
+// verify0 is verify of one log alone.
+func (f *fleet) verify0(cl fleetClone, i int) {
+	f.t.Helper()
+	s, _, err := startJournaled(f.t, cl.mem, f.bytes)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	l, err := f.openLog(s, cl.mem, i)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.worlds[i].c.states[cl.to[i]].diff(l); err != nil {
+		f.t.Error(err)
+	}
+	closeLog(f.t, l)
+	s.stop()
+}
+
+// shelf is a data folder whose logs' folders are taken away, damaged, mended, dropped, replaced and put back while no process runs.
+type shelf struct {
+	t     *testing.T
+	mem   *vfs.MemFS
+	rng   *rand.Rand
+	kept  [fleetLogs][]*shelved // folders of a partition; those that are not in place have a name
+	made  int
+	trace string
+}
+
+// shelved is a folder of a log.
+type shelved struct {
+	w      *world
+	aside  string // where it is, empty: in place
+	file   string // damaged, empty: none
+	whole  []byte // what it held before
+	atRisk bool   // another log was in its place, or it was let go, while the journal may have had batches of it
+}
+
+func (s *shelf) inPlace(i int) *shelved {
+	for _, k := range s.kept[i] {
+		if k.aside == "" {
+			return k
+		}
+	}
+	return nil
+}
+
+func (s *shelf) note(format string, args ...any) { s.trace += fmt.Sprintf(format, args...) + "; " }
+
+// disturb changes what is in the place of partition i.
+func (s *shelf) disturb(i int) {
+	k := s.inPlace(i)
+	switch what := s.rng.IntN(5); {
+	case k != nil && k.file != "" && what < 3:
+		s.note("mend %d", i)
+		writeFile(s.t, s.mem, k.file, k.whole)
+		k.file = ""
+	case k != nil && k.file == "" && what == 0:
+		k.file = fleetDir(uint32(i)) + "/" + manifestName
+		s.note("damage %d", i)
+		k.whole = readFile(s.t, s.mem, k.file)
+		flipIn(s.t, s.mem, k.file)
+	case k != nil && what < 4:
+		if what == 3 {
+			s.note("let go %d", i)
+			letGo(s.t, s.mem, uint32(i))
+			k.atRisk = k.atRisk || k.file != ""
+		}
+		s.made++
+		k.aside = fmt.Sprintf("/d/aside%d", s.made)
+		s.note("take %d to %s", i, k.aside)
+		moveFolder(s.t, s.mem, fleetDir(uint32(i)), k.aside)
+		if k.file != "" {
+			k.file = k.aside + "/" + manifestName
+		}
+	case k == nil && what < 3 && len(s.kept[i]) > 0:
+		k = s.kept[i][s.rng.IntN(len(s.kept[i]))]
+		s.note("put %s back to %d", k.aside, i)
+		moveFolder(s.t, s.mem, k.aside, fleetDir(uint32(i)))
+		k.aside = ""
+		if k.file != "" {
+			k.file = fleetDir(uint32(i)) + "/" + manifestName
+		}
+	}
+}
+
+// run starts a process, which uses what it can open, and ends it.
+func (s *shelf) run() {
+	t := s.t
+	syncer, report, err := startJournaled(t, s.mem, MinJournalBytes)
+	if err != nil {
+		t.Fatalf("%s: %v", s.trace, err)
+	}
+	s.note("start away=%v forgotten=%d", report.Away != nil, report.Forgotten)
+	var open []*world
+	for i := range s.kept {
+		k := s.inPlace(i)
+		if k == nil && s.rng.IntN(3) == 0 {
+			s.note("make %d", i)
+			k = &shelved{w: newWorld(t, s.mem, state{}, nil, 0, s.rng)}
+			s.kept[i] = append(s.kept[i], k)
+		}
+		if k == nil {
+			continue
+		}
+		for _, other := range s.kept[i] {
+			other.atRisk = other.atRisk || other != k
+		}
+		k.w.fs = s.mem
+		o := k.w.opts
+		o.FS, o.Syncer = s.mem, syncer
+		l, err := Open(fleetDir(uint32(i)), uint32(i), o)
+		if s.refused(k, err) {
+			s.note("%d refused", i)
+			if k.file == "" {
+				s.kept[i] = slices.DeleteFunc(s.kept[i], func(x *shelved) bool { return x == k })
+				dir := fleetDir(uint32(i))
+				if err := errors.Join(s.mem.RemoveAll(dir), syncDir(s.mem, s.mem.PathDir(dir))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			continue
+		}
+		if err == nil && k.file != "" {
+			err = errors.New("opened though damaged")
+		}
+		if err == nil {
+			now := k.w.c.current()
+			err = now.diff(l)
+		}
+		if err != nil {
+			t.Fatalf("%slog %d: %v", s.trace, i, err)
+		}
+		k.atRisk = false
+		k.w.l, k.w.openLog = l, func(fs vfs.FS) (*Log, error) { return Open(fleetDir(uint32(i)), uint32(i), o) }
+		open = append(open, k.w)
+	}
+	for range s.rng.IntN(12) {
+		if len(open) > 0 {
+			open[s.rng.IntN(len(open))].do("aaahAtTrRoz"[s.rng.IntN(11)])
+		}
+	}
+	percent := []int{0, 50, 100}[s.rng.IntN(3)]
+	lost := s.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: s.rng})
+	for _, w := range open {
+		closeLog(t, w.l)
+	}
+	syncer.stop()
+	if s.rng.IntN(3) > 0 {
+		s.note("kill %d%%", percent)
+		s.mem = lost
+	} else {
+		s.note("stop")
+	}
+}
+
+// refused says whether err is right about a log.
+func (s *shelf) refused(k *shelved, err error) bool {
+	var damage *ErrCorrupt
+	if !errors.As(err, &damage) {
+		return false
+	}
+	return k.file != "" && damage.Kind == KindManifest || k.file == "" && k.atRisk && damage.Kind == KindJournalMissing
+}
+
+// TestJournalAwayRandom: whatever happens to the folders of logs between kills, what was acknowledged is in every log that opens. One may be refused
+// for the sake of the journal only if another was in its place, or if it was let go while damaged.
+func TestJournalAwayRandom(t *testing.T) {
+	runs := 60
+	if stress {
+		runs = 6000
+	}
+	starts, rng := 0, rand.New(rand.NewPCG(31, 32))
+	for range runs {
+		s := &shelf{t: t, mem: vfs.NewCrashableMem(), rng: rng}
+		makeFolders(t, s.mem)
+		for range 12 {
+			s.run()
+			starts++
+			for i := range s.kept {
+				if rng.IntN(2) == 0 {
+					s.disturb(i)
+				}
+			}
+		}
+	}
+	t.Logf("%d starts", starts)
+}
+
+// FuzzForgotten: no bytes make the reader of the list panic, and what it takes is what is written again.
+func FuzzForgotten(f *testing.F) {
+	f.Add(forgotten{1, 2, 3}.encode(9))
+	f.Add(forgotten{}.encode(0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, journal, version, ok := decodeForgotten(b)
+		if ok && version == formatVersion && string(list.encode(journal)) != string(b) {
+			t.Errorf("%v of %d", list, journal)
+		}
+	})
+}
