@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"replicanode/replica/mapped"
 )
@@ -32,6 +33,8 @@ type memFiles struct {
 	old []int
 	// used bounds what was written to the active file, or is about to be; pending is the latter part.
 	used, pending int64
+	// listed is when the list of tables was last seen to have room.
+	listed time.Time
 }
 
 type memFile struct {
@@ -49,9 +52,11 @@ const (
 	batchRoom = 16 << 10
 	// maxUnflushed is how many full memtables badger keeps; when there is one more, writing waits.
 	maxUnflushed = 3
-	// manifestSpare is appended to badger's list of tables at most until the next reservation, and manifestRoom what is reserved.
+	// manifestSpare is appended to badger's list of tables at most in manifestEvery, the entries of some thousand tables, and
+	// manifestRoom what is reserved. A look costs more than many a write.
 	manifestSpare = 64 << 10
 	manifestRoom  = 256 << 10
+	manifestEvery = 100 * time.Millisecond
 )
 
 // openMemFiles takes over the file that badger has just created in a folder without others.
@@ -132,8 +137,12 @@ func (m *memFiles) ensure(n int64) error {
 	return nil
 }
 
-// advance notices which file badger uses.
+// advance notices which file badger uses. It takes the next one when the current one is full, which is not before so much was written
+// at most: no need to look sooner.
 func (m *memFiles) advance() {
+	if m.used < m.memTable {
+		return
+	}
 	for i := len(m.ready) - 1; i >= 0; i-- {
 		if !mapped.Taken(m.ready[i].file) {
 			continue
@@ -199,6 +208,18 @@ func (m *memFiles) ensureFlush(followers int) error {
 
 // reserveManifest keeps room behind badger's list of tables: a record that is cut off would make the whole list unreadable.
 func (m *memFiles) reserveManifest() error {
+	now := time.Now()
+	if !m.listed.IsZero() && now.Sub(m.listed) < manifestEvery {
+		return nil
+	}
+	if err := m.growManifest(); err != nil {
+		return err
+	}
+	m.listed = now
+	return nil
+}
+
+func (m *memFiles) growManifest() error {
 	f, err := os.OpenFile(filepath.Join(m.dir, "MANIFEST"), os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("reserve room in the list of tables: %w", err)
