@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -11,9 +12,12 @@ import (
 )
 
 const (
-	// sweepRecords bounds the records that one slice of a sweep looks at, sweepBytes what it removes.
+	// sweepRecords bounds the records that one slice of a sweep looks at, sweepBytes what it removes, and sweepTime how long it looks.
 	sweepRecords = 2048
 	sweepBytes   = 1 << 20
+	sweepTime    = time.Millisecond
+	// sweepClock is how many records share one look at the clock.
+	sweepClock = 64
 )
 
 // Sweep removes from the database what no key refers to any more, in slices with a call of yield (may be nil) between
@@ -30,7 +34,7 @@ const (
 func (p *Partition) Sweep(ctx context.Context, yield func(bytes int) error) error {
 	for _, pass := range []func(v *View, s *sweepSlice) error{p.sweepExpired, p.sweepChildren} {
 		for s := (sweepSlice{}); !s.done; {
-			s.garbage, s.bytes, s.looked = s.garbage[:0], 0, 0
+			s.garbage, s.bytes, s.looked, s.began = s.garbage[:0], 0, 0, time.Now()
 			s.now = mutation.Timestamp(p.entryTime.Load()).Millis() / 1000
 			err := p.viewApplied(func(v *View) error {
 				if err := pass(v, &s); err != nil {
@@ -59,11 +63,15 @@ type sweepSlice struct {
 	bytes   int
 	looked  int
 	done    bool
+	began   time.Time
 	// now is the time of an applied log entry, in seconds since 1970, read before the view was made.
 	now uint64
 }
 
-func (s *sweepSlice) full() bool { return s.looked >= sweepRecords || s.bytes >= sweepBytes }
+func (s *sweepSlice) full() bool {
+	return s.looked >= sweepRecords || s.bytes >= sweepBytes ||
+		s.looked > 0 && s.looked%sweepClock == 0 && time.Since(s.began) >= sweepTime
+}
 
 func (s *sweepSlice) look(item *badger.Item) {
 	s.looked++
