@@ -27,14 +27,13 @@ type cursor struct {
 	left  uint32 // records left in the frame
 	bytes int64  // read from the file
 
-	sequential bool  // ask for what comes next while this is decoded, with a growing buffer
-	asked      int64 // file offset up to which was asked
+	growing bool // the buffer grows while whole ones are read
 }
 
 // start positions the cursor at a record; left is 0 to start at a frame.
 func (c *cursor) start(f vfs.File, s *segment, partition uint32, p point, end int64) {
 	*c = cursor{f: f, partition: partition, seq: s.seq, key: s.key, buf: c.buf, off: int64(p.off), end: end,
-		index: p.index, term: p.term, left: p.left, bytes: c.bytes, sequential: c.sequential}
+		index: p.index, term: p.term, left: p.left, bytes: c.bytes, growing: c.growing}
 }
 
 func (c *cursor) corrupt(kind Kind) error {
@@ -123,9 +122,6 @@ func (c *cursor) fill(n int) ([]byte, error) {
 	m, err := c.f.ReadAt(c.buf[c.w:c.w+int(want)], c.off+int64(c.w))
 	c.w += m
 	c.bytes += int64(m)
-	if c.sequential {
-		c.ask()
-	}
 	if c.w < n {
 		if err == nil || errors.Is(err, io.EOF) {
 			return nil, io.EOF
@@ -138,7 +134,7 @@ func (c *cursor) fill(n int) ([]byte, error) {
 // makeRoom moves what is left to the front of a buffer that holds n bytes.
 func (c *cursor) makeRoom(n int) {
 	size := len(c.buf)
-	if full := c.w == size; c.sequential && full && size < maxReadBuffer {
+	if full := c.w == size; c.growing && full && size < maxReadBuffer {
 		size *= 2
 	}
 	if n > size {
@@ -150,14 +146,4 @@ func (c *cursor) makeRoom(n int) {
 	}
 	c.w = copy(to, c.buf[c.r:c.w])
 	c.buf, c.r = to, 0
-}
-
-// ask has the kernel read ahead what the next fills need. Its failure costs only time.
-func (c *cursor) ask() {
-	next := c.off + int64(c.w)
-	c.asked = max(c.asked, next)
-	for c.asked < min(next+askDistance, c.end) && c.end-next > minReadBuffer {
-		_ = c.f.Prefetch(c.asked, min(askBytes, c.end-c.asked))
-		c.asked += askBytes
-	}
 }
