@@ -41,8 +41,10 @@ func dumpWithExpiry(t *testing.T, p *Partition) map[string][]byte {
 
 // TestReplayAfterDeletesAreForgotten: what a delete decided while it was remembered, it decides again later.
 func TestReplayAfterDeletesAreForgotten(t *testing.T) {
+	clock := newFakeClock()
+	clock.advance(-10_000 * time.Hour)
 	o := testOptions(t, testDir(t))
-	o.TombstoneTTL = time.Second
+	o.Clock = clock.now
 	n := startNode(t, o)
 	defer func() { n.stop(t) }()
 	p := n.Partition(0)
@@ -51,11 +53,11 @@ func TestReplayAfterDeletesAreForgotten(t *testing.T) {
 		_, err := tx.Delete([]byte("k"))
 		must(t, err)
 	})
-	applyRemote(t, p, 1, time.Now().Add(-time.Hour), func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) })
+	applyRemote(t, p, 1, clock.now().Add(-time.Hour), func(b *mutation.Builder) { b.Put([]byte("k"), []byte("remote"), 0) })
 	if v, ok := get(t, p, "k"); ok {
 		t.Fatalf("%q: the older write won", v)
 	}
-	<-time.After(2100 * time.Millisecond)
+	clock.advance(10_000 * time.Hour)
 	n = replayAll(t, n, o)
 	if v, ok := get(t, n.Partition(0), "k"); ok {
 		t.Errorf("%q: the older write won when it was replayed", v)
