@@ -39,8 +39,8 @@ type Troubled interface {
 	Trouble() (since time.Time, err error)
 }
 
-// Each makes one call to the disk or the net. bytes is what the call frees on a
-// disk that others use, 0 when that is nothing.
+// Each makes one call to the disk or the net. bytes is what the call frees there,
+// by which it is paced; 0 when that is next to nothing.
 type Each func(bytes int64, call func() error) error
 
 // Draft is a checkpoint being written. Its methods are called one at a time.

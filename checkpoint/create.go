@@ -35,6 +35,18 @@ type Source interface {
 	DB() *badger.DB
 }
 
+// Advancer is a Source whose applied decree can be made greater without changing what it holds.
+type Advancer interface {
+	// Advance returns when the applied decree is greater than when it was called.
+	Advance(ctx context.Context) error
+}
+
+// Sizer is a Source that knows about how much there is to copy.
+type Sizer interface {
+	// ChangedBytes is about how many raw bytes a copy of what changed after a decree has, 0 for all; 0 when it cannot tell.
+	ChangedBytes(since uint64) uint64
+}
+
 // CreateOptions are the options of Store.Create.
 type CreateOptions struct {
 	// ClusterID and Partitions go into the manifest; a restore holds the second
@@ -57,6 +69,9 @@ type CreateOptions struct {
 	Parent      *Manifest
 	MaxAge      time.Duration
 	MaxDepth    int
+	// Full demands a copy that builds on no other. Where an incremental one of the very
+	// state exists, the source is advanced for it, so that both stay.
+	Full bool
 	// Progress is kept up to date while the copy is made; may be nil.
 	Progress *Progress
 	// Now is the clock, default time.Now.
@@ -70,6 +85,8 @@ type Progress struct {
 	Bytes    atomic.Int64  // written
 	Chunks   atomic.Uint32 // finished
 	Decree   atomic.Uint64 // being copied, 0 until pinned
+	Parent   atomic.Uint64 // decree that it builds on, 0 for a full copy and until that is decided
+	Expected atomic.Uint64 // about RawBytes at the end, 0 = unknown
 }
 
 // EnsureDefaults fills in the defaults.
@@ -94,6 +111,8 @@ func (o *CreateOptions) Validate() error {
 		return fmt.Errorf("slice of %v is negative", o.Slice)
 	case o.MaxDepth < 0 || o.MaxDepth > 1000:
 		return fmt.Errorf("chain depth of %d is not within 0 and 1000", o.MaxDepth)
+	case o.Full && o.Incremental:
+		return errors.New("a full copy can't be incremental")
 	case o.MaxAge < 0:
 		return fmt.Errorf("age of %v is negative", o.MaxAge)
 	}
@@ -108,52 +127,96 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	partition := src.ID()
-	if err := s.Clean(ctx, turn, partition); err != nil {
+	if err := s.Clean(ctx, turn, src.ID()); err != nil {
 		return nil, err
 	}
-	decree, release, err := src.PinApplied()
+	c := &creation{store: s, src: src, o: o, slices: newSlicer(ctx, turn, o.Slice)}
+	release, there, err := c.pin()
 	if err != nil {
-		return nil, fmt.Errorf("pin partition %d: %w", partition, err)
+		return nil, err
+	}
+	if there != nil && o.Full && !there.Full() {
+		release()
+		if err := c.advance(there.Decree); err != nil {
+			return nil, err
+		}
+		if release, there, err = c.pin(); err != nil {
+			return nil, err
+		}
 	}
 	defer release()
-	if decree == 0 {
-		return nil, ErrNothingApplied
-	}
-	term, err := src.Term(decree)
-	if err != nil {
-		return nil, fmt.Errorf("term of decree %d of partition %d: %w", decree, partition, err)
-	}
-	mark, err := src.Mark(decree)
-	if err != nil {
-		return nil, fmt.Errorf("mark of decree %d of partition %d: %w", decree, partition, err)
-	}
-	o.Progress.Decree.Store(decree)
-	if m, err := s.existing(ctx, turn, partition, decree); err != nil {
-		return nil, err
-	} else if m != nil && m.Term == term && m.Mark == mark && m.ClusterID == o.ClusterID {
-		return m, nil
-	}
-	c := &creation{
-		store: s, src: src, o: o, slices: newSlicer(ctx, turn, o.Slice),
-		m: &Manifest{
-			FormatVersion: FormatVersion, ClusterID: o.ClusterID, Partition: partition, Partitions: o.Partitions,
-			Decree: decree, Term: term, Mark: mark, Created: o.Now().UTC(), Chunks: []Chunk{},
-		},
+	if there != nil {
+		return there, nil
 	}
 	if err := c.chooseParent(); err != nil {
 		return nil, err
 	}
+	if sizer, ok := src.(Sizer); ok {
+		o.Progress.Expected.Store(sizer.ChangedBytes(c.m.Parent))
+	}
+	o.Progress.Parent.Store(c.m.Parent)
 	if err := c.run(); err != nil {
-		return nil, fmt.Errorf("checkpoint partition %d at decree %d: %w", partition, decree, err)
+		return nil, fmt.Errorf("checkpoint partition %d at decree %d: %w", c.m.Partition, c.m.Decree, err)
 	}
 	return c.m, nil
 }
 
+// pin begins the manifest of the applied decree, which stays readable until release
+// is called, and returns the usable checkpoint of that very state, if there is one.
+func (c *creation) pin() (release func(), there *Manifest, err error) {
+	id := c.src.ID()
+	decree, unpin, err := c.src.PinApplied()
+	if err != nil {
+		return nil, nil, fmt.Errorf("pin partition %d: %w", id, err)
+	}
+	defer func() {
+		if err != nil {
+			unpin()
+		}
+	}()
+	if decree == 0 {
+		return nil, nil, ErrNothingApplied
+	}
+	term, err := c.src.Term(decree)
+	if err != nil {
+		return nil, nil, fmt.Errorf("term of decree %d of partition %d: %w", decree, id, err)
+	}
+	mark, err := c.src.Mark(decree)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mark of decree %d of partition %d: %w", decree, id, err)
+	}
+	c.o.Progress.Decree.Store(decree)
+	c.m = &Manifest{
+		FormatVersion: FormatVersion, ClusterID: c.o.ClusterID, Partition: id, Partitions: c.o.Partitions,
+		Decree: decree, Term: term, Mark: mark, Created: c.o.Now().UTC(), Chunks: []Chunk{},
+	}
+	m, err := c.existing(decree)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m != nil && m.Term == term && m.Mark == mark && m.ClusterID == c.o.ClusterID {
+		there = m
+	}
+	return unpin, there, nil
+}
+
+// advance makes room for a full copy beside an incremental one of the same decree,
+// which other copies and checkpoints of the node may build on.
+func (c *creation) advance(decree uint64) error {
+	a, ok := c.src.(Advancer)
+	if !ok {
+		return fmt.Errorf("full checkpoint of partition %d: an incremental one of decree %d is there, and nothing has changed since", c.src.ID(), decree)
+	}
+	if err := c.slices.await(func() error { return a.Advance(c.slices.ctx) }); err != nil {
+		return fmt.Errorf("full checkpoint of partition %d beside the incremental one of decree %d: begin a new decree: %w", c.src.ID(), decree, err)
+	}
+	return nil
+}
+
 // existing returns the usable checkpoint at a decree; nil when there is none.
-func (s *Store) existing(ctx context.Context, turn Turn, partition uint32, decree uint64) (m *Manifest, err error) {
-	err = newSlicer(ctx, turn, time.Millisecond).await(func() error {
-		if chain, err := s.chain(ctx, partition, decree); err == nil {
+func (c *creation) existing(decree uint64) (m *Manifest, err error) {
+	err = c.slices.await(func() error {
+		if chain, err := c.store.chain(c.slices.ctx, c.src.ID(), decree); err == nil {
 			m = chain[len(chain)-1]
 		}
 		return nil

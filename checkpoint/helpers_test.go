@@ -97,6 +97,15 @@ func (s *source) PinApplied() (uint64, func(), error) {
 	}, nil
 }
 
+// Advance applies a decree that changes nothing.
+func (s *source) Advance(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applied++
+	s.changes = append(s.changes, nil)
+	return nil
+}
+
 // write applies one decree: each key is set to its cell, or deleted for nil.
 func (s *source) write(t tb, changes map[string]*cell) {
 	t.Helper()

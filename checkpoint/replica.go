@@ -27,6 +27,26 @@ func (s replicaSource) Term(decree uint64) (uint64, error) {
 	return log.Term(decree)
 }
 
+// ChangedBytes implements Sizer: what the log takes for so many decrees, and what the tables hold of earlier ones.
+func (s replicaSource) ChangedBytes(since uint64) uint64 {
+	log, db := s.Log(), s.DB()
+	if log == nil || db == nil {
+		return 0
+	}
+	var bytes uint64
+	if since == 0 {
+		for _, table := range db.Tables() {
+			bytes += uint64(table.UncompressedSize)
+		}
+		since = s.Durable()
+	}
+	st := log.Stats()
+	if st.Last < st.First || st.Last <= since {
+		return bytes
+	}
+	return bytes + uint64(float64(st.Live)*float64(st.Last-since)/float64(st.Last-st.First+1))
+}
+
 // RestoreReplica restores a partition into partitionsDir (DATA/partitions) so
 // that a node started on it serves exactly the checkpoint's state: the database,
 // and an empty private log that starts after the checkpoint's decree and term.

@@ -118,8 +118,6 @@ type partitionState struct {
 	state PartitionStatus
 	run   *Progress // nil while nothing runs
 	begun time.Time
-	// expected is about how many raw bytes the running copy will have, 0 = unknown.
-	expected uint64
 	// fullRaw and changedRaw are the raw bytes of the newest full and incremental copy.
 	fullRaw, changedRaw uint64
 	// looked tells whether what is in the store was looked at.
@@ -294,8 +292,8 @@ func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionS
 	now := time.Now()
 	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, since: now, began: now}
 	o := s.o.Create
-	o.Incremental = o.Incremental && !full
-	o.Progress = s.begin(p, o.Incremental)
+	o.Incremental, o.Full = o.Incremental && !full, full
+	o.Progress = s.begin(p)
 	m, err := s.create(ctx, turn, p, o)
 	s.end(p, m, err)
 	return m, err
@@ -354,15 +352,21 @@ func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r R
 	return removed, err
 }
 
-func (s *Service) begin(p *partitionState, incremental bool) *Progress {
+func (s *Service) begin(p *partitionState) *Progress {
 	progress := &Progress{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.run, p.begun = progress, s.o.Create.Now()
-	if p.expected = p.fullRaw; incremental && p.made != nil {
-		p.expected = p.changedRaw
-	}
 	return progress
+}
+
+// expected is about how many raw bytes the running copy will have, 0 = unknown: as many as the newest one of its kind, or else what
+// the source says. The service's mu is held.
+func (p *partitionState) expected() uint64 {
+	if p.run.Parent.Load() > 0 {
+		return cmp.Or(p.changedRaw, p.run.Expected.Load())
+	}
+	return cmp.Or(p.fullRaw, p.run.Expected.Load())
 }
 
 // learn notes how much there is to copy.

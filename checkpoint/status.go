@@ -30,8 +30,9 @@ type RunStatus struct {
 	Entries  uint64    `json:"entries"`
 	RawBytes uint64    `json:"raw_bytes"`
 	Bytes    int64     `json:"bytes"`
-	// ExpectedRawBytes is an estimate of RawBytes at the end, from the newest
-	// checkpoint of the same kind, full or incremental; 0 when there is none.
+	// ExpectedRawBytes is an estimate of RawBytes at the end: that of the newest
+	// checkpoint of the same kind, full or incremental, or else from the sizes of the
+	// partition's tables and log; 0 when nothing tells.
 	ExpectedRawBytes uint64 `json:"expected_raw_bytes"`
 }
 
@@ -68,7 +69,7 @@ func (s *Service) Status() []PartitionStatus {
 				Started: p.begun, Decree: p.run.Decree.Load(), Entries: p.run.Entries.Load(),
 				RawBytes: p.run.RawBytes.Load(), Bytes: p.run.Bytes.Load(),
 			}
-			st.Running.ExpectedRawBytes = p.expected
+			st.Running.ExpectedRawBytes = p.expected()
 		}
 		out[i] = st
 	}

@@ -22,7 +22,7 @@
 //     every hold on the partition; a hold that is not known counts as 0.
 //   - Deletion follows [PacerOptions]: baseline + backlog / 5 min + shortage / 10 s.
 //     That of old checkpoints, which package checkpoint does, is given the same rate.
-//     A private log's segments are bounded in size, and reused or unlinked one at a time.
+//     A private log's segments are bounded in size and unlinked one at a time, at that rate; those that are used again cost nothing.
 //   - A statistic never deletes, and deleting never delays a statistic: disk_stat
 //     and gc_replicas share no lock that is held during I/O.
 //   - A disk that does not answer holds no slot: every call of disk_stat to a disk

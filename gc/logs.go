@@ -115,6 +115,8 @@ type LogPartition interface {
 	LogExtent() (LogExtent, error)
 	// ReleaseLog lets the log forget everything up to decree.
 	ReleaseLog(decree uint64) error
+	// TrimLog deletes one file of LogExtent.Excess and returns its size, 0 when there is none or it cannot be deleted.
+	TrimLog() (freed int64)
 }
 
 // LogExtent is what a log holds.
@@ -122,6 +124,7 @@ type LogExtent struct {
 	First, Last uint64 // decrees
 	Bytes       int64  // on the disk, files that wait for their next use included
 	Live        int64  // in files that are still held
+	Excess      int64  // in files that are neither held nor kept for their next use
 }
 
 // LogsOptions are the options of Logs.
@@ -136,6 +139,10 @@ type LogsOptions struct {
 	// MinInterval is the least time between two runs, so that a stream of triggers
 	// costs little; default 1 s.
 	MinInterval time.Duration
+	// Pacer says how fast files that are not used again go.
+	Pacer PacerOptions
+	// Space is that of ReplicasOptions.
+	Space func() (level Level, shortage int64)
 	// Now is the clock, default time.Now.
 	Now func() time.Time
 	// Logger gets one line per event; nil discards.
@@ -151,6 +158,10 @@ func (o *LogsOptions) EnsureDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Pacer.EnsureDefaults()
+	if o.Space == nil {
+		o.Space = func() (Level, int64) { return LevelOK, 0 }
+	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
@@ -162,7 +173,7 @@ func (o *LogsOptions) Validate() error {
 	if o.MinInterval < 0 {
 		return fmt.Errorf("log gc options: MinInterval of %v is negative", o.MinInterval)
 	}
-	return nil
+	return o.Pacer.Validate()
 }
 
 // LogStatus says how far one partition's log is released and what holds the rest.
@@ -193,6 +204,8 @@ type Logs struct {
 	o       LogsOptions
 	every   schedule
 	metrics *logMetrics
+	// next is whose turn it is to delete a file, plus a multiple of their number. Runs do not overlap.
+	next int
 
 	// mu guards what follows; nothing is called with it held.
 	mu      sync.Mutex
@@ -265,7 +278,53 @@ func (l *Logs) run(ctx context.Context, turn Turn) error {
 			errs = append(errs, fmt.Errorf("release log of partition %d: %w", p.ID(), err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.trim(turn))...)
+}
+
+// trimFor is how long a run deletes files before the logs are looked at again.
+const trimFor = time.Second
+
+// trim deletes the files that are not used again, those of all logs in turns and no faster than the pace.
+func (l *Logs) trim(turn Turn) error {
+	excess := make([]int64, len(l.o.Partitions))
+	var backlog int64
+	for i, p := range l.o.Partitions {
+		if log, err := p.LogExtent(); err == nil {
+			excess[i] = log.Excess
+			backlog += log.Excess
+		}
+	}
+	until := l.o.Now().Add(trimFor)
+	for backlog > 0 {
+		for range l.o.Partitions {
+			i := l.next % len(l.o.Partitions)
+			p := l.o.Partitions[i]
+			if l.next++; excess[i] <= 0 {
+				continue
+			}
+			if l.o.Now().After(until) {
+				l.Trigger()
+				return nil
+			}
+			var freed int64
+			if err := awaitCall(turn, func() error { freed = p.TrimLog(); return nil }); err != nil {
+				return err
+			}
+			if freed == 0 { // used again meanwhile, or not to be deleted now
+				backlog -= excess[i]
+				excess[i] = 0
+				continue
+			}
+			excess[i] -= freed
+			backlog -= freed
+			l.metrics.trimmed.Add(float64(freed))
+			_, shortage := l.o.Space()
+			if err := turn.Sleep(l.o.Pacer.Pause(freed, backlog, shortage)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // collect releases what it may of one log. The holds are asked before the
@@ -349,18 +408,19 @@ func (l *Logs) Explain() []LogStatus {
 }
 
 type logMetrics struct {
-	decrees, bytes, failures prometheus.Counter
+	decrees, bytes, trimmed, failures prometheus.Counter
 }
 
 func newLogMetrics(l *Logs, reg prometheus.Registerer) *logMetrics {
 	m := &logMetrics{
 		decrees:  counter("log_released_decrees_total", "Decrees released from private logs."),
 		bytes:    counter("log_released_bytes_total", "Bytes of private logs freed."),
+		trimmed:  counter("log_deleted_bytes_total", "Bytes of private logs' files deleted because they were not used again."),
 		failures: counter("log_failures_total", "Releases of a private log that failed."),
 	}
 	if reg != nil {
 		held := prometheus.NewDesc("replicanode_gc_log_held_decrees", "Decrees of the private log that a rule holds.", []string{"partition", "rule"}, nil)
-		reg.MustRegister(m.decrees, m.bytes, m.failures, collectorFunc{[]*prometheus.Desc{held}, func(ch chan<- prometheus.Metric) {
+		reg.MustRegister(m.decrees, m.bytes, m.trimmed, m.failures, collectorFunc{[]*prometheus.Desc{held}, func(ch chan<- prometheus.Metric) {
 			for _, st := range l.Explain() {
 				if st.Open {
 					ch <- prometheus.MustNewConstMetric(held, prometheus.GaugeValue, float64(st.Held),

@@ -69,6 +69,8 @@ type fakeLog struct {
 	asked                []uint64
 	err                  error
 	closed               bool
+	excess               int64
+	trimmed              []time.Time
 }
 
 func (l *fakeLog) ID() uint32      { return l.id }
@@ -78,7 +80,7 @@ func (l *fakeLog) LogExtent() (LogExtent, error) {
 		return LogExtent{}, errors.New("sync failed")
 	}
 	// What is released is kept for its next use.
-	return LogExtent{First: l.first, Last: l.last, Bytes: 10_000, Live: int64(l.last-l.first+1) * 100}, nil
+	return LogExtent{First: l.first, Last: l.last, Bytes: 10_000, Live: int64(l.last-l.first+1) * 100, Excess: l.excess}, nil
 }
 
 func (l *fakeLog) ReleaseLog(decree uint64) error {
@@ -87,6 +89,14 @@ func (l *fakeLog) ReleaseLog(decree uint64) error {
 		l.first = max(l.first, decree/10*10+1)
 	}
 	return l.err
+}
+
+func (l *fakeLog) TrimLog() (freed int64) {
+	if freed = min(l.excess, 16<<20); freed > 0 {
+		l.excess -= freed
+		l.trimmed = append(l.trimmed, time.Now())
+	}
+	return freed
 }
 
 func TestLogsRun(t *testing.T) {
@@ -170,4 +180,49 @@ func (l *signalLog) ReleaseLog(decree uint64) error {
 	}
 	close(l.released)
 	return nil
+}
+
+// TestUnusedLogFilesGoAtThePace of all other garbage, in turns, and new releases do not wait for them.
+func TestUnusedLogFilesGoAtThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const mib = 1 << 20
+		logs := []*fakeLog{{id: 0, first: 1, last: 10, excess: 3200 * mib}, {id: 1, first: 1, last: 10, excess: 160 * mib}}
+		shortage := int64(0)
+		l, err := NewLogs(LogsOptions{Partitions: []LogPartition{logs[0], logs[1]}, Runner: noRunner{},
+			Space: func() (Level, int64) { return LevelLow, shortage }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		run := func() {
+			before := time.Now()
+			if err := l.run(t.Context(), &turn{}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(before); took > 4*time.Second {
+				t.Fatalf("a run took %v", took)
+			}
+		}
+		for logs[1].excess > 0 {
+			run()
+		}
+		if left := logs[0].excess; left < 2800*mib || left > 3100*mib {
+			t.Errorf("%d MiB of the first log are left when the second has none", left/mib)
+		}
+		for time.Since(begun) < 10*time.Second {
+			run()
+		}
+		freed := float64(3360*mib-logs[0].excess) / time.Since(begun).Seconds()
+		if freed < 32*mib || freed > 46*mib { // baseline + backlog / 5 min
+			t.Errorf("%.0f MiB/s", freed/mib)
+		}
+		shortage = 4000 * mib
+		begun = time.Now()
+		for logs[0].excess > 0 {
+			run()
+		}
+		if took := time.Since(begun); took > 15*time.Second {
+			t.Errorf("with space missing it took %v", took)
+		}
+	})
 }

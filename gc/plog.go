@@ -35,5 +35,13 @@ func (l ownedLog) LogExtent() (LogExtent, error) {
 		return LogExtent{}, ErrLogClosed
 	}
 	st := log.Stats()
-	return LogExtent{First: st.First, Last: st.Last, Bytes: st.Bytes, Live: st.Live}, nil
+	return LogExtent{First: st.First, Last: st.Last, Bytes: st.Bytes, Live: st.Live, Excess: st.Excess}, nil
+}
+
+// TrimLog deletes one file.
+func (l ownedLog) TrimLog() (freed int64) {
+	if log := l.Log(); log != nil && l.Err() == nil {
+		return log.Trim()
+	}
+	return 0
 }

@@ -84,8 +84,11 @@ func (n *Node) makeGC() error {
 // makeFolderGC makes what collects garbage in a data folder.
 func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
 	path := n.folders.list[index].path
+	pacer := gc.PacerOptions{Baseline: float64(n.opts.GCRate)}
+	space := func() (gc.Level, int64) { return n.maintenance.disk.SpaceOf(index) }
 	registry := prometheus.WrapRegistererWith(prometheus.Labels{"path": path}, n.registry)
-	logs := gc.LogsOptions{Name: path, Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)}, Logger: n.opts.Logger, Registerer: registry}
+	logs := gc.LogsOptions{Name: path, Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)},
+		Pacer: pacer, Space: space, Logger: n.opts.Logger, Registerer: registry}
 	values := gc.ValuesOptions{Name: path, Runner: n.tasks, Logger: n.opts.Logger, Registerer: registry}
 	for _, id := range n.folders.on(index) {
 		p := n.host.Partition(id)
@@ -101,8 +104,8 @@ func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
 		return f, fmt.Errorf("make value collection: %w", err)
 	}
 	if f.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
-		Name: path, Dropped: droppedIn(path), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: gc.PacerOptions{Baseline: float64(n.opts.GCRate)},
-		Space: func() (gc.Level, int64) { return n.maintenance.disk.SpaceOf(index) }, Logger: n.opts.Logger, Registerer: registry,
+		Name: path, Dropped: droppedIn(path), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: pacer,
+		Space: space, Logger: n.opts.Logger, Registerer: registry,
 	}); err != nil {
 		return f, fmt.Errorf("make replica collection: %w", err)
 	}

@@ -43,7 +43,7 @@ func (o *Options) replicaOptions(id Identity) replica.Options {
 		Partitions:       id.Partitions,
 		NodeID:           id.NodeID,
 		ClusterID:        id.ClusterID,
-		Log:              plog.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.Storage.LogCacheBytes, MaxPendingBytes: o.Storage.LogPendingBytes, Logger: o.Logger},
+		Log:              plog.Options{SegmentBytes: o.SegmentBytes, KeepExcess: true, CacheBytes: o.Storage.LogCacheBytes, MaxPendingBytes: o.Storage.LogPendingBytes, Logger: o.Logger},
 		MaxValueBytes:    o.Clients.MaxValueBytes,
 		MaxMutationBytes: o.Clients.MaxCommandBytes,
 		QueueCommands:    o.Storage.QueueCommands,

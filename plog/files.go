@@ -114,18 +114,34 @@ func (p *files) unprepare() {
 }
 
 func (p *files) trimOne() (more bool) {
+	_, more = p.removeSpare()
+	return more
+}
+
+// removeSpare deletes one file above the limit and returns its size; false when there is none, or it could not be deleted.
+func (p *files) removeSpare() (size int64, done bool) {
 	p.begin()
 	defer p.end()
 	p.mu.Lock()
 	if len(p.spares) == 0 || !p.frugal && len(p.spares) <= p.maxSpares {
 		p.mu.Unlock()
-		return false
+		return 0, false
 	}
 	s := p.spares[0]
 	p.spares = append(p.spares[:0], p.spares[1:]...)
 	p.mu.Unlock()
 	err := p.fs.Remove(p.path(s.name))
-	return err == nil || isNotExist(err)
+	return s.size, err == nil || isNotExist(err)
+}
+
+// excess is the size of the spares above the limit.
+func (p *files) excess() (bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.spares[:max(0, len(p.spares)-max(0, p.maxSpares))] {
+		bytes += s.size
+	}
+	return bytes
 }
 
 // prepare makes the file of segment seq ahead of its use.

@@ -199,11 +199,12 @@ func (l *Log) unusable() error {
 
 // Stats describes a log at one moment.
 type Stats struct {
-	Bytes     int64  `json:"bytes"`    // of all files, spares included
-	Live      int64  `json:"live"`     // bytes written in segments that are still held
-	Segments  int    `json:"segments"` // the active one included
-	Spares    int    `json:"spares"`   // files ready for reuse
-	Recycled  uint64 `json:"recycled"` // segments made from a released one since Open
+	Bytes     int64  `json:"bytes"`        // of all files, spares included
+	Live      int64  `json:"live"`         // bytes written in segments that are still held
+	Segments  int    `json:"segments"`     // the active one included
+	Spares    int    `json:"spares"`       // files ready for reuse
+	Excess    int64  `json:"excess_bytes"` // of spares beyond Options.MaxSpares, which Trim deletes
+	Recycled  uint64 `json:"recycled"`     // segments made from a released one since Open
 	First     uint64 `json:"first"`
 	Last      uint64 `json:"last"`
 	Durable   uint64 `json:"durable"`
@@ -221,7 +222,7 @@ func (l *Log) Stats() Stats {
 	defer l.mu.Unlock()
 	st := Stats{Segments: len(l.segs), Spares: spares, Recycled: recycled, First: l.base + 1, Last: l.tail.last,
 		Durable: l.done.last, Committed: l.committed, Cached: l.cache.bytes, Full: l.full, Frugal: l.files.isFrugal(),
-		Pending: l.inflight + int64(len(l.pend.buf)), Bytes: spareBytes}
+		Pending: l.inflight + int64(len(l.pend.buf)), Bytes: spareBytes, Excess: l.files.excess()}
 	for _, s := range l.segs {
 		st.Bytes += s.size
 		st.Live += s.end

@@ -39,6 +39,9 @@ type Options struct {
 	// MaxSpares bounds how many released segments are kept for reuse; the others are deleted. 0: 2, negative: none.
 	// While SetFrugal is on, none is.
 	MaxSpares int
+	// KeepExcess leaves released segments beyond MaxSpares in place, for reuse or until Trim deletes them one at a time: so their owner
+	// says how fast. While SetFrugal is on they are deleted at once all the same.
+	KeepExcess bool
 	// MaxOpenSegments bounds the sealed segments whose file and index are kept open for random access. 0: 16.
 	MaxOpenSegments int
 	// BallastBytes of disk are held in reserve in the log's folder and given up when the manifest cannot be

@@ -246,7 +246,7 @@ func (l *Log) takeSpare(m *manifest, name string, seq uint64) error {
 	if err != nil {
 		return fmt.Errorf("stat spare %s: %w", name, err)
 	}
-	if st.Size() >= l.opts.SegmentBytes && len(l.files.spares) <= l.files.maxSpares {
+	if st.Size() >= l.opts.SegmentBytes && (l.opts.KeepExcess || len(l.files.spares) <= l.files.maxSpares) {
 		l.files.retire(name, st.Size())
 		return nil
 	}

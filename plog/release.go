@@ -54,6 +54,24 @@ func (l *Log) Release(index uint64) error {
 	return nil
 }
 
+// Trim deletes one released segment that is beyond Options.MaxSpares, and returns its size; 0 when there is none, or it cannot be
+// deleted now. Stats.Excess is what there is. It does not hold up appends.
+func (l *Log) Trim() (freed int64) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return 0
+	}
+	l.bg.Add(1)
+	l.mu.Unlock()
+	defer l.bg.Done()
+	freed, done := l.files.removeSpare()
+	if !done {
+		return 0
+	}
+	return freed
+}
+
 // dropFirst lets go of the first n segments. ioMu and mu are held.
 func (l *Log) dropFirst(n int) {
 	for _, s := range l.segs[:n] {

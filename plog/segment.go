@@ -159,5 +159,7 @@ func (l *Log) retire(s *segment) {
 	}
 	s.points = nil
 	l.files.retire(segmentName(s.seq), s.size)
-	l.backgroundLocked(l.files.trim)
+	if !l.opts.KeepExcess || l.files.isFrugal() {
+		l.backgroundLocked(l.files.trim)
+	}
 }

@@ -211,7 +211,7 @@ func (b *Backend) removeAll(ctx context.Context, folder string, each checkpoint.
 		return err
 	}
 	for _, o := range objects {
-		if err := each(0, func() error { return b.Delete(ctx, path.Join(folder, o.name)) }); err != nil {
+		if err := each(o.size, func() error { return b.Delete(ctx, path.Join(folder, o.name)) }); err != nil {
 			return err
 		}
 	}
@@ -239,7 +239,7 @@ func (b *Backend) Clean(ctx context.Context, home string, each checkpoint.Each) 
 	for _, o := range objects {
 		// What lies directly in the folder was put whole.
 		if dir, _ := path.Split(o.name); dir != "" && !whole[dir] {
-			if err := each(0, func() error { return b.Delete(ctx, path.Join(home, o.name)) }); err != nil {
+			if err := each(o.size, func() error { return b.Delete(ctx, path.Join(home, o.name)) }); err != nil {
 				return fmt.Errorf("remove leftover: %w", err)
 			}
 		}

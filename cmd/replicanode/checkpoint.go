@@ -31,7 +31,7 @@ func checkpointCommand() *cli.Command {
 					storeFlag(), storeTimeoutFlag(),
 					partitionFlag("make one of the partition with this `NUMBER`"),
 					&cli.BoolFlag{Name: "all", Usage: "make one of the whole node: all partitions and a manifest that names them"},
-					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint; where nothing has changed since the newest one, that is it"},
+					&cli.BoolFlag{Name: "full", Usage: "build on no earlier checkpoint; where nothing has changed since a full one, that is it"},
 				),
 				Action: checkpointCreate,
 			},

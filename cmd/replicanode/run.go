@@ -127,7 +127,7 @@ func maintenanceFlags(d node.Options) []cli.Flag {
 		&cli.IntFlag{Category: aboutMaintenance, Name: "checkpoint-parallel-min", Value: d.CheckpointParallelMin, Usage: "partitions checkpointed at once, whatever clients and disks say"},
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "checkpoint-share", Value: &offShare{d.CheckpointShare}, Usage: "part of the processors that checkpoints take at most while clients are served, up to 1; less, down to a fifth of it, while work waits for a processor; off: what they can get"},
 		&cli.DurationFlag{Category: aboutMaintenance, Name: "drop-grace", Value: d.DropGrace, Usage: "how long the folder of a dropped replica is kept"},
-		&cli.GenericFlag{Category: aboutMaintenance, Name: "gc-rate", Value: &byteSize{n: d.GCRate}, Usage: "bytes a second of dropped replicas, and of old checkpoints, deleted while there is space"},
+		&cli.GenericFlag{Category: aboutMaintenance, Name: "gc-rate", Value: &byteSize{n: d.GCRate}, Usage: "bytes a second of dropped replicas, of old checkpoints, and of log files that are not used again, deleted while there is space"},
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "disk-low-bytes", Value: &byteSize{}, DefaultText: "a tenth of the disk, at most 20GiB", Usage: "free space below which GC hurries"},
 		&cli.GenericFlag{Category: aboutMaintenance, Name: "disk-critical-bytes", Value: &byteSize{}, DefaultText: "3 % of the disk, at most 4GiB and a third of --disk-low-bytes", Usage: "free space below which writes are refused"},
 	}
