@@ -191,6 +191,39 @@ func TestAnOperatorsChangeOutlastsTheController(t *testing.T) {
 	})
 }
 
+// What Low kept off before it was shrunk, it keeps off afterwards, with fewer slots than there were, too.
+func TestLowIsGivenBackNoMoreThanThereIs(t *testing.T) {
+	for workers, most := range map[int]int{1: 1, 2: 1, 3: 2, 4: 3, 8: 3} {
+		withRunner(t, threadpool.Options{Workers: 4, MaxRunning: threadpool.Levels{3}}, Options{}, func(t *testing.T, r *Runner) {
+			var calm atomic.Bool
+			r.SetSignals(func() Signals {
+				if calm.Load() {
+					return Signals{ForegroundWrite: Measured(0.01, time.Now())}
+				}
+				return Signals{ForegroundWrite: Measured(1, time.Now())}
+			})
+			r.SetAdaptive(true)
+			time.Sleep(10*time.Second + time.Millisecond)
+			synctest.Wait()
+			if err := r.pool.SetWorkers(workers); err != nil {
+				t.Fatal(err)
+			}
+			calm.Store(true)
+			for range 600 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if low := r.pool.Settings().MaxRunning[threadpool.Low]; low > most {
+					t.Errorf("%d of %d slots for low", low, workers)
+					break
+				}
+			}
+			if low := r.pool.Settings().MaxRunning[threadpool.Low]; low != most {
+				t.Errorf("in the end low has %d of %d slots, not %d", low, workers, most)
+			}
+		})
+	}
+}
+
 // While the disk is low, log GC is at High; once that is over, logs that are still too big keep it at Common.
 func TestBigLogsOutlastALowDisk(t *testing.T) {
 	l := newLoop(1)

@@ -188,6 +188,10 @@ func (c *controller) shrinkLow(part float64) {
 		}
 	}
 	slots, io := c.before.MaxRunning[threadpool.Low], c.before.IO
+	if slots > 0 && slots < c.before.Workers {
+		// Low kept off a slot, and does with the slots that there are now.
+		slots = min(slots, max(1, now.Workers-1))
+	}
 	if part < 1 {
 		all := now.Workers
 		if slots > 0 {

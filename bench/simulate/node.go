@@ -94,7 +94,8 @@ func (n *node) gap(l int) time.Duration {
 func (n *node) length(l int) time.Duration {
 	load := &n.o.Workload.Loads[l]
 	s := load.Spread
-	return max(time.Microsecond, time.Duration(float64(load.Mean)*math.Exp(s*n.rnd.NormFloat64()-s*s/2)))
+	drawn := float64(load.Mean) * math.Exp(s*n.rnd.NormFloat64()-s*s/2)
+	return max(time.Microsecond, time.Duration(min(drawn, 100*float64(longest))))
 }
 
 func (n *node) run(ctx context.Context) error {

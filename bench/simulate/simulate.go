@@ -19,7 +19,9 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"replicanode/threadpool"
 )
@@ -83,7 +85,7 @@ func ReadWorkload(r io.Reader) (Workload, error) {
 	dec := json.NewDecoder(io.LimitReader(r, 1<<20))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&w); err != nil {
-		return w, fmt.Errorf("read workload: %w", err)
+		return w, fmt.Errorf("read workload: %w", plain(err))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return w, errors.New("read workload: something follows it")
@@ -91,36 +93,76 @@ func ReadWorkload(r io.Reader) (Workload, error) {
 	return w, w.Validate()
 }
 
+// plain tells what is wrong with a workload without the names of Go's types.
+func plain(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("the file is empty")
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return fmt.Errorf("a workload is an object, not a JSON %s", wrong.Value)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("%s can't be a JSON %s; durations are text such as \"10ms\", priorities low, common or high", wrong.Field, wrong.Value)
+	}
+	return err
+}
+
+// longest bounds the times of a workload, so that none that is drawn from them is too long to be added to another.
+const longest = Duration(365 * 24 * time.Hour)
+
 // Validate reports the first field out of range.
 func (w Workload) Validate() error {
+	if err := w.validateLoads(); err != nil {
+		return fmt.Errorf("workload: %w", err)
+	}
 	switch {
-	case len(w.Loads) == 0 || len(w.Loads) > 100:
-		return fmt.Errorf("workload: %d loads are not within 1 and 100", len(w.Loads))
+	case w.Policies != nil && len(w.Policies) == 0:
+		return errors.New("workload: policies is empty; without it the usual ones are compared")
 	case len(w.Policies) > 100:
 		return fmt.Errorf("workload: %d policies are more than 100", len(w.Policies))
 	case w.Nodes < 0 || w.Partitions < 0 || w.Workers < 0:
 		return errors.New("workload: nodes, partitions and workers can't be negative")
 	}
-	for _, l := range w.Loads {
-		switch {
-		case l.Code == "":
-			return fmt.Errorf("workload: a load has no code")
-		case l.Priority > threadpool.High:
-			return fmt.Errorf("workload: %s: priority is out of range", l.Code)
-		case l.Every < Duration(time.Millisecond) || l.Mean < Duration(time.Microsecond):
-			return fmt.Errorf("workload: %s: every must be 1ms or more, mean 1µs or more", l.Code)
-		case math.IsNaN(l.Spread) || l.Spread < 0 || l.Spread > 3:
-			return fmt.Errorf("workload: %s: spread %v is not within 0 and 3", l.Code, l.Spread)
-		case l.Slice != 0 && (l.Slice < Duration(100*time.Microsecond) || l.Slice > Duration(time.Minute)):
-			return fmt.Errorf("workload: %s: slice %v is not within 100µs and 1m", l.Code, time.Duration(l.Slice))
-		}
-	}
+	names := map[string]bool{}
 	for _, p := range w.Policies {
 		if err := p.validate(w.Loads); err != nil {
 			return fmt.Errorf("workload: %w", err)
 		}
+		if names[p.Name] {
+			return fmt.Errorf("workload: two policies are called %s", p.Name)
+		}
+		names[p.Name] = true
 	}
 	return nil
+}
+
+func (w Workload) validateLoads() error {
+	switch {
+	case len(w.Loads) == 0 || len(w.Loads) > 100:
+		return fmt.Errorf("%d loads are not within 1 and 100", len(w.Loads))
+	}
+	for _, l := range w.Loads {
+		switch {
+		case l.Code == "":
+			return errors.New("a load has no code")
+		case !printable(l.Code):
+			return fmt.Errorf("code %q has characters that can't be printed in a column", l.Code)
+		case l.Priority > threadpool.High:
+			return fmt.Errorf("%s: priority is out of range", l.Code)
+		case l.Every < Duration(time.Millisecond) || l.Mean < Duration(time.Microsecond) || l.Every > longest || l.Mean > longest:
+			return fmt.Errorf("%s: every must be 1ms to %v, mean 1µs to %v", l.Code, time.Duration(longest), time.Duration(longest))
+		case math.IsNaN(l.Spread) || l.Spread < 0 || l.Spread > 3:
+			return fmt.Errorf("%s: spread %v is not within 0 and 3", l.Code, l.Spread)
+		case l.Slice != 0 && (l.Slice < Duration(100*time.Microsecond) || l.Slice > Duration(time.Minute)):
+			return fmt.Errorf("%s: slice %v is not within 100µs and 1m", l.Code, time.Duration(l.Slice))
+		}
+	}
+	return nil
+}
+
+// printable says whether a name fits into a column.
+func printable(name string) bool {
+	return len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) })
 }
 
 // Guards are threadpool.Guards; in JSON those left out are off, and the time is text.
@@ -154,6 +196,9 @@ type Policy struct {
 func (p *Policy) validate(loads []Load) error {
 	if p.Name == "" {
 		return errors.New("a policy has no name")
+	}
+	if !printable(p.Name) {
+		return fmt.Errorf("policy %q has characters that can't be printed in a column", p.Name)
 	}
 	for _, code := range slices.Sorted(maps.Keys(p.Priorities)) {
 		if !slices.ContainsFunc(loads, func(l Load) bool { return l.Code == code }) {
@@ -193,7 +238,8 @@ func DefaultPolicies(w Workload) []Policy {
 
 // Options configure Run.
 type Options struct {
-	// Nodes, 1 to 100,000, share Partitions, at least one each, at most 10,000,000. Defaults: the workload's, else 10 and 64 a node.
+	// Nodes, 1 to 100,000, share Partitions, at least one each, at most 10,000,000, and so few of one node that they and the loads make
+	// no more than 4,000,000 sources of tasks. Defaults: the workload's, else 10 and 64 a node.
 	Nodes      int `json:"nodes"`
 	Partitions int `json:"partitions"`
 	// Workers is the number of slots of each node, 1 to 1024. Default: the workload's, else 4.
@@ -230,6 +276,9 @@ func (o *Options) EnsureDefaults() {
 	}
 }
 
+// maxSources bounds what one node has to remember, to some hundred megabytes.
+const maxSources = 4_000_000
+
 // Validate reports the first field out of range. It expects EnsureDefaults to have run.
 func (o *Options) Validate() error {
 	switch {
@@ -241,6 +290,9 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("simulate: %d workers are not within 1 and 1024", o.Workers)
 	case o.Length < time.Second || o.Length > 30*24*time.Hour:
 		return fmt.Errorf("simulate: length %v is not within 1s and 30 days", o.Length)
+	}
+	if n := (o.Partitions + o.Nodes - 1) / o.Nodes * len(o.Workload.Loads); n > maxSources {
+		return fmt.Errorf("simulate: a node's partitions times the loads are %d, more than %d: take more nodes", n, maxSources)
 	}
 	if err := o.Workload.Validate(); err != nil {
 		return err

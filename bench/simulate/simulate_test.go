@@ -76,7 +76,19 @@ func TestWorkloadsAreReadAndChecked(t *testing.T) {
 			t.Errorf("%q accepted as %v", bad, w)
 		}
 	}
-	for _, o := range []Options{{Nodes: -1}, {Nodes: 5, Partitions: 2}, {Workers: -1}, {Length: 1}, {Policies: []Policy{{Priorities: DefaultPolicies(DefaultWorkload())[2].Priorities}}, Workload: Workload{Loads: []Load{{Code: "a", Every: Duration(time.Second), Mean: Duration(time.Second)}}}}} {
+	// Errors name the place and speak of no Go types.
+	for bad, want := range map[string]string{
+		"": "empty", "[]": "object", `{"loads":[{"code":"a","every":1}]}`: "loads.every", `{"loads":[{"code":"a","priority":7}]}`: "loads.priority",
+		`{"loads":[{"code":"a","every":"9000h","mean":"1s"}]}`: "every must be", `{"loads":[{"code":"a","every":"1s","mean":"9000h"}]}`: "mean",
+		`{"loads":[{"code":"a b","every":"1s","mean":"1s"}]}`: "printed", `{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[]}`: "policies is empty",
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p"},{"name":"p"}]}`: "two policies are called p",
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p\nq"}]}`:           "printed",
+	} {
+		if _, err := ReadWorkload(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	for _, o := range []Options{{Nodes: 1, Partitions: 1_000_001}, {Nodes: -1}, {Nodes: 5, Partitions: 2}, {Workers: -1}, {Length: 1}, {Policies: []Policy{{Priorities: DefaultPolicies(DefaultWorkload())[2].Priorities}}, Workload: Workload{Loads: []Load{{Code: "a", Every: Duration(time.Second), Mean: Duration(time.Second)}}}}} {
 		if _, err := Run(context.Background(), o); err == nil {
 			t.Errorf("%+v accepted", o)
 		}
@@ -89,6 +101,21 @@ func TestOptionsCanBeWrittenAsConfig(t *testing.T) {
 	text, err := json.Marshal(o)
 	if err != nil || !bytes.Contains(text, []byte(`"partitions":640`)) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// The longest times there are end, and nothing is added up beyond what a time can be.
+func TestTheLongestTimesEnd(t *testing.T) {
+	rs, err := Run(t.Context(), Options{Nodes: 1, Partitions: 100, Length: time.Minute, Workload: Workload{Loads: []Load{
+		{Code: "rare", Every: longest, Mean: longest, Spread: 3}, {Code: "long", Every: Duration(time.Second), Mean: longest, Spread: 3},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rs {
+		if r.Code == "long" && (r.Submitted < 5000 || r.Started == 0 || r.Finished > r.Started) || r.Code == "rare" && r.Submitted > 1 {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

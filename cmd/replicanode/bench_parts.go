@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,7 @@ func benchSimulate() *cli.Command {
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "slots of each node"},
 			&cli.DurationFlag{Name: "length", Value: d.Length, Usage: "virtual time"},
 			&cli.Uint64Flag{Name: "seed", Value: d.Seed, Usage: "the same seed gives the same figures"},
+			&cli.StringFlag{Name: "policies", Usage: "a comma-separated `LIST` of those to compare (default: all of the workload, else common,strict,parity,low)"},
 			&cli.StringFlag{Name: "workload", Usage: "JSON `FILE` of what arrives, see docs/benchmarks.md (default: a node's usual work)"},
 			jsonFileFlag(),
 		},
@@ -147,8 +149,14 @@ func benchSimulate() *cli.Command {
 				}
 			}
 			o.EnsureDefaults()
+			if names := c.String("policies"); names != "" {
+				var err error
+				if o.Policies, err = namedPolicies(o.Policies, strings.Split(names, ",")); err != nil {
+					return &node.FlagError{Flag: "policies", Value: names, Reason: err.Error()}
+				}
+			}
 			if err := o.Validate(); err != nil {
-				return usagef("bench simulate: %v", err)
+				return usagef("%v", err)
 			}
 			progress := report.NewProgress(c.App.ErrWriter, 1)
 			progress.Step("simulating")
@@ -157,6 +165,27 @@ func benchSimulate() *cli.Command {
 			return finishBench(c, simulated(results), report.Document{Config: o, Machine: report.ThisMachine("."), Results: results}, err)
 		},
 	}
+}
+
+// namedPolicies are those of all that are named, in the order of the names.
+func namedPolicies(all []simulate.Policy, names []string) ([]simulate.Policy, error) {
+	var out []simulate.Policy
+	for _, name := range names {
+		name = strings.TrimSpace(name)
+		i := slices.IndexFunc(all, func(p simulate.Policy) bool { return p.Name == name })
+		if i < 0 {
+			known := make([]string, len(all))
+			for i, p := range all {
+				known[i] = p.Name
+			}
+			return nil, fmt.Errorf("there is no policy %q; there are %s", name, strings.Join(known, ", "))
+		}
+		if slices.ContainsFunc(out, func(p simulate.Policy) bool { return p.Name == name }) {
+			return nil, fmt.Errorf("policy %s is named twice", name)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
 }
 
 func readWorkload(name string) (simulate.Workload, error) {
@@ -180,10 +209,18 @@ func (s simulated) Write(w io.Writer) error {
 	for _, r := range s {
 		rows = append(rows, []string{
 			r.Policy, r.Code, r.Priority.String(), number(r.Submitted), number(r.Finished),
-			fmt.Sprintf("%.3g", r.WaitMs.P50), fmt.Sprintf("%.3g", r.WaitMs.P99), fmt.Sprintf("%.3g", r.WaitMs.Max), fmt.Sprintf("%.3g", r.OldestMs),
+			threeDigits(r.WaitMs.P50), threeDigits(r.WaitMs.P99), threeDigits(r.WaitMs.Max), threeDigits(r.OldestMs),
 		})
 	}
 	return table(w, "POLICY CODE PRIORITY SUBMITTED FINISHED WAIT-P50-MS WAIT-P99-MS WAIT-MAX-MS OLDEST-WAITING-MS", rows)
+}
+
+// threeDigits shows v with three digits or as a whole number, never with an exponent.
+func threeDigits(v float64) string {
+	if v >= 1000 || v < 0.001 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // refuse refuses stray words and explicit zeros.
