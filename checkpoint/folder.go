@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // folder is a Backend in a folder of a file system. A draft has a temporary name
@@ -90,7 +92,7 @@ func (f *folder) Put(_ context.Context, path string, data []byte) (err error) {
 	if err := f.fs.Rename(temp, full); err != nil {
 		return fmt.Errorf("give %s its name: %w", full, err)
 	}
-	return syncDir(f.fs, dir)
+	return dirsync.Sync(f.fs, dir)
 }
 
 // write makes a file with data, synced and read back.
@@ -125,7 +127,7 @@ func (f *folder) Delete(_ context.Context, path string) error {
 	if err := f.fs.Remove(f.Path(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", f.Path(path), err)
 	}
-	return syncDir(f.fs, f.fs.PathDir(f.Path(path)))
+	return dirsync.Sync(f.fs, f.fs.PathDir(f.Path(path)))
 }
 
 // Remove implements Backend.
@@ -137,7 +139,7 @@ func (f *folder) Remove(_ context.Context, dir string, each Each) error {
 		if err := f.fs.Rename(path, gone); err != nil {
 			return err
 		}
-		return syncDir(f.fs, home)
+		return dirsync.Sync(f.fs, home)
 	})
 	if err != nil {
 		return fmt.Errorf("take away the name of checkpoint %s: %w", path, err)
@@ -260,7 +262,7 @@ func (d *folderDraft) Publish(manifest []byte) error {
 	if err := d.f.write(d.fs.PathJoin(d.dir, manifestName), manifest); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
-	if err := syncDir(d.fs, d.dir); err != nil {
+	if err := dirsync.Sync(d.fs, d.dir); err != nil {
 		return err
 	}
 	if _, err := d.fs.Stat(d.final); err == nil {
@@ -275,7 +277,7 @@ func (d *folderDraft) Publish(manifest []byte) error {
 	if err := d.fs.Rename(d.dir, d.final); err != nil {
 		return fmt.Errorf("give the checkpoint its name: %w", err)
 	}
-	return syncDir(d.fs, d.home)
+	return dirsync.Sync(d.fs, d.home)
 }
 
 // Discard implements Draft.

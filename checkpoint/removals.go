@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"replicanode/internal/pause"
 )
 
 // PaceRemovals makes the store remove no more than rate(backlog) bytes a second,
@@ -56,19 +58,10 @@ func (s *Store) each(ctx context.Context, turn Turn) Each {
 		if err := slices.await(call); err != nil {
 			return err
 		}
-		pause := s.removals.removed(time.Now(), bytes)
-		if pause <= 0 {
+		wait := s.removals.removed(time.Now(), bytes)
+		if wait <= 0 {
 			return nil
 		}
-		return slices.await(func() error {
-			timer := time.NewTimer(pause)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-				return nil
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		})
+		return slices.await(func() error { return pause.For(ctx, wait) })
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/ristretto/v2/z"
 
+	"replicanode/internal/dirsync"
 	"replicanode/replica"
 )
 
@@ -309,7 +310,7 @@ func publishRestored(work, replicaDir string) error {
 			return err
 		}
 		if d.IsDir() {
-			return syncDir(vfs.Default, path)
+			return dirsync.Sync(vfs.Default, path)
 		}
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
@@ -326,5 +327,5 @@ func publishRestored(work, replicaDir string) error {
 	if err := os.Rename(work, replicaDir); err != nil {
 		return fmt.Errorf("give the replica's folder its name: %w", err)
 	}
-	return syncDir(vfs.Default, filepath.Dir(replicaDir))
+	return dirsync.Sync(vfs.Default, filepath.Dir(replicaDir))
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // Errors of a store.
@@ -268,19 +270,6 @@ func (s *Store) Clean(ctx context.Context, turn Turn, partition uint32) error {
 	return s.b.Clean(ctx, home(partition), s.each(ctx, turn))
 }
 
-// syncDir makes the names in dir durable.
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open folder %s: %w", dir, err)
-	}
-	if err := d.Sync(); err != nil {
-		_ = d.Close()
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return d.Close()
-}
-
 // mkdirSynced creates dir and its missing parents, durably.
 func mkdirSynced(fsys vfs.FS, dir string) error {
 	if _, err := fsys.Stat(dir); err == nil {
@@ -297,5 +286,5 @@ func mkdirSynced(fsys vfs.FS, dir string) error {
 	if err := fsys.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make folder %s: %w", dir, err)
 	}
-	return syncDir(fsys, parent)
+	return dirsync.Sync(fsys, parent)
 }

@@ -3,7 +3,8 @@ package duplication
 import (
 	"context"
 	"sync"
-	"time"
+
+	"replicanode/internal/pause"
 )
 
 // run runs the pipelines until ctx ends, and records meanwhile what the remotes have confirmed: at most once per interval, and
@@ -17,21 +18,12 @@ func (f *feed) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-f.changed:
-			f.delay(ctx)
+			_ = pause.For(ctx, f.interval) // what was confirmed is recorded in any case
 			f.record()
 		}
 	}
 	pipelines.Wait()
 	f.record()
-}
-
-func (f *feed) delay(ctx context.Context) {
-	timer := time.NewTimer(f.interval)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // dirty tells run that a remote has confirmed more.

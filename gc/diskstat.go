@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"replicanode/internal/pause"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 )
@@ -299,16 +300,7 @@ type waiter struct{ ctx context.Context }
 
 func (w waiter) Yield(int) error { return w.ctx.Err() }
 
-func (w waiter) Sleep(d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-w.ctx.Done():
-		return w.ctx.Err()
-	}
-}
+func (w waiter) Sleep(d time.Duration) error { return pause.For(w.ctx, d) }
 
 func (w waiter) Await(ch <-chan struct{}) error {
 	select {

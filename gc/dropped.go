@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // Errors of Dropped.
@@ -142,7 +144,7 @@ func (d *Dropped) makeRoot() error {
 	if err := d.fs.MkdirAll(d.root, 0o755); err != nil {
 		return fmt.Errorf("make folder of dropped replicas: %w", err)
 	}
-	return syncDir(d.fs, d.fs.PathDir(d.root))
+	return dirsync.Sync(d.fs, d.fs.PathDir(d.root))
 }
 
 // taken tells whether a folder with this name exists, whatever its suffix.
@@ -230,26 +232,13 @@ func (d *Dropped) condemn(name string) (string, error) {
 	if err := d.fs.Rename(d.path(name), d.path(name+deletingSuffix)); err != nil {
 		return "", fmt.Errorf("begin to delete %s: %w", name, err)
 	}
-	return name + deletingSuffix, syncDir(d.fs, d.root)
+	return name + deletingSuffix, dirsync.Sync(d.fs, d.root)
 }
 
 // syncMove makes a rename durable: the new name before the old one's absence.
 func (d *Dropped) syncMove(to, from string) error {
-	if err := syncDir(d.fs, to); err != nil {
+	if err := dirsync.Sync(d.fs, to); err != nil {
 		return err
 	}
-	return syncDir(d.fs, from)
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(fs vfs.FS, dir string) error {
-	f, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open folder %s: %w", dir, err)
-	}
-	if err := f.Sync(); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return f.Close()
+	return dirsync.Sync(d.fs, from)
 }

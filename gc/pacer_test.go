@@ -13,6 +13,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"replicanode/internal/dirsync"
 )
 
 func TestRate(t *testing.T) {
@@ -270,7 +272,7 @@ func TestDropSurvivesCrashes(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	writeFile(t, mem, "data/partitions/0001/db/x", 10)
 	for _, dir := range []string{"", "data", "data/partitions", "data/partitions/0001", "data/partitions/0001/db"} {
-		must(t, syncDir(mem, dir))
+		must(t, dirsync.Sync(mem, dir))
 	}
 	var crashes []*vfs.MemFS
 	crash := func() { crashes = append(crashes, mem.CrashClone(vfs.CrashCloneCfg{})) }
@@ -278,7 +280,7 @@ func TestDropSurvivesCrashes(t *testing.T) {
 	d := NewDropped(fs, "data/dropped", "data/partitions", func() time.Time { return time.Unix(7, 0) })
 	name, err := d.Drop(1, KindDropped)
 	must(t, err)
-	must(t, syncDir(mem, "data/partitions"))
+	must(t, dirsync.Sync(mem, "data/partitions"))
 	crash()
 	for i, after := range crashes {
 		_, old := after.Stat("data/partitions/0001/db/x")

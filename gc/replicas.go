@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"replicanode/internal/dirsync"
 	"replicanode/tasks"
 	"replicanode/threadpool"
 )
@@ -236,7 +237,7 @@ func (d *deletion) deleteAll() error {
 		if err := d.deleteTree(root); err != nil {
 			return fmt.Errorf("delete %s: %w", root, err)
 		}
-		if err := d.await(func() error { return syncDir(d.fs, d.r.o.Dropped.root) }); err != nil {
+		if err := d.await(func() error { return dirsync.Sync(d.fs, d.r.o.Dropped.root) }); err != nil {
 			return err
 		}
 		d.r.folders.Inc()

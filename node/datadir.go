@@ -12,8 +12,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
+	"replicanode/internal/dirsync"
 	"replicanode/replica"
 )
 
@@ -343,22 +345,7 @@ func writeFileSynced(name string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return syncFolder(filepath.Dir(name))
-}
-
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", path, err)
-	}
-	err = dir.Sync()
-	if cerr := dir.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", path, err)
-	}
-	return nil
+	return dirsync.Sync(vfs.Default, filepath.Dir(name))
 }
 
 // Addresses is the file ADDRESSES of a running node's data folder, JSON: where it listens, with the ports that were picked for it.

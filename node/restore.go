@@ -12,7 +12,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"replicanode/checkpoint"
+	"replicanode/internal/dirsync"
 )
 
 // restoringFile marks a folder that a restore is filling. It is there before anything else and goes when NODE is there: a folder
@@ -84,7 +87,7 @@ func RestoreCheckpoints(ctx context.Context, o RestoreOptions) (states []checkpo
 	if err := os.Remove(filepath.Join(o.To, restoringFile)); err != nil {
 		return nil, fmt.Errorf("finish the new data folder: %w", err)
 	}
-	return states, syncFolder(o.To)
+	return states, dirsync.Sync(vfs.Default, o.To)
 }
 
 // outside refuses a target within what is restored from: it would be taken for a part of it.

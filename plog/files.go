@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // zeroChunk is how much of a new segment is written and synced at a time, so that preparing one does not
@@ -288,7 +290,7 @@ func (p *files) adopt(path string, seq uint64) error {
 	if err := p.fs.Rename(path, p.path(segmentName(seq))); err != nil {
 		return fmt.Errorf("name plog segment %d: %w", seq, err)
 	}
-	return syncDir(p.fs, p.dir)
+	return dirsync.Sync(p.fs, p.dir)
 }
 
 // zero allocates and writes f from byte from to byte to, and syncs it, so that later writes there change no

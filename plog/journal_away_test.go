@@ -8,12 +8,14 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // moveFolder renames a folder, durably.
 func moveFolder(t testing.TB, fs vfs.FS, from, to string) {
 	t.Helper()
-	if err := errors.Join(fs.Rename(from, to), syncDir(fs, fs.PathDir(from)), syncDir(fs, fs.PathDir(to))); err != nil {
+	if err := errors.Join(fs.Rename(from, to), dirsync.Sync(fs, fs.PathDir(from)), dirsync.Sync(fs, fs.PathDir(to))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -382,7 +384,7 @@ func (s *shelf) run() {
 			if k.file == "" {
 				s.kept[i] = slices.DeleteFunc(s.kept[i], func(x *shelved) bool { return x == k })
 				dir := fleetDir(uint32(i))
-				if err := errors.Join(s.mem.RemoveAll(dir), syncDir(s.mem, s.mem.PathDir(dir))); err != nil {
+				if err := errors.Join(s.mem.RemoveAll(dir), dirsync.Sync(s.mem, s.mem.PathDir(dir))); err != nil {
 					t.Fatal(err)
 				}
 			}

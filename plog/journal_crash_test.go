@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"replicanode/internal/dirsync"
 )
 
 const fleetLogs = 3
@@ -29,7 +31,7 @@ func makeFolders(t testing.TB, fs vfs.FS) {
 		}
 	}
 	for _, dir := range dirs {
-		if err := syncDir(fs, dir); err != nil {
+		if err := dirsync.Sync(fs, dir); err != nil {
 			t.Fatal(err)
 		}
 	}

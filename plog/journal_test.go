@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // TestJournalClosedLog: a log that was closed does not need the journal any more.
@@ -219,7 +221,7 @@ func readFile(t testing.TB, fs vfs.FS, name string) []byte {
 
 func writeFile(t testing.TB, fs vfs.FS, name string, b []byte) {
 	t.Helper()
-	if err := errors.Join(fs.Remove(name), writeFileSynced(fs, name, slices.Clone(b)), syncDir(fs, fs.PathDir(name))); err != nil {
+	if err := errors.Join(fs.Remove(name), writeFileSynced(fs, name, slices.Clone(b)), dirsync.Sync(fs, fs.PathDir(name))); err != nil {
 		t.Fatal(err)
 	}
 }

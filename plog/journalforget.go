@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+
+	"replicanode/internal/dirsync"
 )
 
 const (
@@ -73,7 +75,7 @@ func (j *Journal) loadForgotten(journal uint64) error {
 	list, of, version, ok := decodeForgotten(b)
 	switch {
 	case !ok && j.opts.AcceptLoss:
-		err = errors.Join(j.opts.FS.Remove(name), syncDir(j.opts.FS, j.dir))
+		err = errors.Join(j.opts.FS.Remove(name), dirsync.Sync(j.opts.FS, j.dir))
 		if err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
@@ -116,7 +118,7 @@ func (j *Journal) forget(logs []uint64) error {
 	if err := j.opts.FS.Rename(tmp, j.path(forgottenName)); err != nil {
 		return fmt.Errorf("note what the journal gives up: %w", err)
 	}
-	if err := syncDir(j.opts.FS, j.dir); err != nil {
+	if err := dirsync.Sync(j.opts.FS, j.dir); err != nil {
 		return err
 	}
 	j.forgotten = list

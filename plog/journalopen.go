@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // JournalReport is what OpenJournal brought back.
@@ -60,7 +62,7 @@ func (j *Journal) open() (report JournalReport, err error) {
 	}
 	defer old.close()
 	// What is trusted from here on must not be taken back: the process before may have died before it synced the folder.
-	if err := syncDir(j.opts.FS, j.dir); err != nil {
+	if err := dirsync.Sync(j.opts.FS, j.dir); err != nil {
 		return report, err
 	}
 	if err := j.opts.FS.Remove(j.path(journalTmpName)); err != nil && !isNotExist(err) {
@@ -135,7 +137,7 @@ func (j *Journal) begin() error {
 		}
 		return fmt.Errorf("create folder: %w", err)
 	}
-	if err := syncDir(fs, fs.PathDir(j.dir)); err != nil {
+	if err := dirsync.Sync(fs, fs.PathDir(j.dir)); err != nil {
 		return err
 	}
 	err := j.make()
@@ -184,7 +186,7 @@ func (j *Journal) make() error {
 	if err := fs.Rename(tmp, j.path(journalName)); err != nil {
 		return fmt.Errorf("name journal: %w", err)
 	}
-	if err := syncDir(fs, j.dir); err != nil {
+	if err := dirsync.Sync(fs, j.dir); err != nil {
 		return err
 	}
 	return j.start(size)

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // maxRedoFiles bounds the segments that are open at the same time.
@@ -148,7 +150,7 @@ func (r *redo) log(partition uint32) *redoLog {
 	l := &redoLog{dir: r.logDir(partition), seqs: map[uint64]bool{}}
 	r.logs[partition] = l
 	// The manifest that decides must not be taken back by a crash.
-	err := syncDir(r.fs, l.dir)
+	err := dirsync.Sync(r.fs, l.dir)
 	if err == nil {
 		l.m, err = readManifest(r.fs, l.dir)
 	}

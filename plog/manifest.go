@@ -9,6 +9,8 @@ import (
 	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 const (
@@ -194,7 +196,7 @@ func writeManifest(fsys vfs.FS, dir string, m *manifest) (torn bool, err error) 
 	if err := fsys.Rename(tmp, fsys.PathJoin(dir, manifestName)); err != nil {
 		return !isDiskFull(err), fmt.Errorf("rename plog manifest: %w", err)
 	}
-	if err := syncDir(fsys, dir); err != nil {
+	if err := dirsync.Sync(fsys, dir); err != nil {
 		return true, err
 	}
 	return false, nil
@@ -214,18 +216,6 @@ func writeFileSynced(fsys vfs.FS, name string, b []byte) error {
 		return err
 	}
 	return f.Close()
-}
-
-func syncDir(fsys vfs.FS, dir string) error {
-	d, err := fsys.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open folder %s: %w", dir, err)
-	}
-	if err := d.Sync(); err != nil {
-		_ = d.Close()
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return d.Close()
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

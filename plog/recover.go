@@ -8,6 +8,8 @@ import (
 	"sort"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"replicanode/internal/dirsync"
 )
 
 // Open opens the log in dir, and creates it if there is none. It reads the manifest and the active segment only.
@@ -53,7 +55,7 @@ func (l *Log) load() error {
 		return l.locate(err)
 	default:
 		// The process before may have died between a rename and its sync: what is trusted from here on must not be taken back.
-		if err := syncDir(l.fs, l.dir); err != nil {
+		if err := dirsync.Sync(l.fs, l.dir); err != nil {
 			return err
 		}
 		l.openBallast()
@@ -76,7 +78,7 @@ func (l *Log) create() error {
 	if err := l.fs.MkdirAll(l.dir, 0o755); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
-	if err := syncDir(l.fs, l.fs.PathDir(l.dir)); err != nil {
+	if err := dirsync.Sync(l.fs, l.fs.PathDir(l.dir)); err != nil {
 		return err
 	}
 	names, err := l.fs.List(l.dir)

@@ -12,6 +12,7 @@ import (
 	"replicanode/bench/load"
 	"replicanode/bench/process"
 	"replicanode/bench/report"
+	"replicanode/internal/pause"
 	"replicanode/server/admin"
 )
 
@@ -75,9 +76,9 @@ const (
 func (f *foregroundRun) measure(ctx context.Context) ([]Result, error) {
 	half := time.Duration(f.o.Seconds / 2 * float64(time.Second))
 	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
-	wait := func(ctx context.Context) error { return sleep(ctx, half) }
+	wait := func(ctx context.Context) error { return pause.For(ctx, half) }
 	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, %v alone, then with checkpoints, then %v alone", f.o.QPS, half, half))
-	if err := sleep(ctx, warmTime); err != nil {
+	if err := pause.For(ctx, warmTime); err != nil {
 		return nil, err
 	}
 	f.load.Take()
@@ -132,17 +133,6 @@ func (f *foregroundRun) during(ctx context.Context, p *part, run func(context.Co
 	p.r.Seconds += s.Elapsed.Seconds()
 	p.r.Errors += s.Errors
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // lagInterval is how often the lag is asked for.
@@ -216,7 +206,7 @@ func (f *foregroundRun) checkpoint(ctx context.Context) error {
 		case j.Done:
 			return nil
 		}
-		if err := sleep(ctx, lagInterval); err != nil {
+		if err := pause.For(ctx, lagInterval); err != nil {
 			return err
 		}
 	}

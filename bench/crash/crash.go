@@ -15,6 +15,7 @@ import (
 
 	"replicanode/bench/process"
 	"replicanode/bench/report"
+	"replicanode/internal/pause"
 	"replicanode/server/admin"
 )
 
@@ -225,13 +226,7 @@ func (r *run) round(ctx context.Context, n int, death Death) (Round, error) {
 
 // pause lets the load run for a random while.
 func (r *run) pause(ctx context.Context) error {
-	d := r.opts.MinLoad + time.Duration(r.rng.Int64N(int64(r.opts.MaxLoad-r.opts.MinLoad)+1))
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, r.opts.MinLoad+time.Duration(r.rng.Int64N(int64(r.opts.MaxLoad-r.opts.MinLoad)+1)))
 }
 
 // die ends who is to die. The backup is started again under load, which die reports as the time that it took.

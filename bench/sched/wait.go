@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"replicanode/internal/pause"
 	"replicanode/threadpool"
 )
 
@@ -36,10 +37,9 @@ func lowUntil(worked *atomic.Int64) threadpool.Func {
 func sampleStarts(ctx context.Context, p *threadpool.Pool, r *Result, samples int, interval time.Duration) error {
 	waits := make([]time.Duration, 0, samples)
 	for range samples {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := pause.For(ctx, interval); err != nil {
+			return err
 		}
-		time.Sleep(interval)
 		began := time.Now()
 		var wait time.Duration
 		err := p.Do(ctx, threadpool.Task{Code: "urgent", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
@@ -113,7 +113,7 @@ func measureSaturation(ctx context.Context, o *Options) ([]Result, error) {
 		}
 	}
 	if err == nil {
-		err = sleep(ctx, time.Until(end))
+		err = pause.For(ctx, time.Until(end))
 	}
 	r.Share = float64(low.Load()) / float64(o.Saturation) / float64(o.Workers)
 	r.Met = r.Share >= share-0.01 && r.Share <= share+0.01
@@ -139,11 +139,11 @@ func lowWaits(ctx context.Context, o *Options, maxWait time.Duration) (Result, e
 	err = saturate(ctx, p, 4*o.Workers, end)
 	for err == nil && time.Now().Before(end) {
 		if _, err = p.Submit(ctx, threadpool.Task{Code: "low", Run: func(context.Context, *threadpool.Turn) error { work(200 * time.Microsecond); return nil }}); err == nil {
-			err = sleep(ctx, 10*time.Millisecond)
+			err = pause.For(ctx, 10*time.Millisecond)
 		}
 	}
 	if err == nil {
-		err = sleep(ctx, maxWait)
+		err = pause.For(ctx, maxWait)
 	}
 	wait, _ := p.CodeDistributions("low")
 	r.P50Us, r.P99Us, r.MaxUs = float64(wait.P50)/1e3, float64(wait.P99)/1e3, float64(wait.Max)/1e3
@@ -199,15 +199,4 @@ func measureThrottled(ctx context.Context, o *Options) ([]Result, error) {
 	}
 	r.Met = r.P99Us <= 1000
 	return []Result{r}, err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
