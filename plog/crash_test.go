@@ -150,6 +150,15 @@ type world struct {
 	opts Options
 
 	openLog func(fs vfs.FS) (*Log, error) // nil: at the usual place
+	killed  func() bool                   // nil: never
+}
+
+// must ends the test because of an error, unless the process was killed.
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil && (w.killed == nil || !w.killed()) {
+		w.t.Fatal(err)
+	}
 }
 
 func newWorld(t testing.TB, mem *vfs.MemFS, s state, syncer *Syncer, every int, rng *rand.Rand) *world {
@@ -168,9 +177,7 @@ func (w *world) tryOpen(fs vfs.FS) (*Log, error) {
 func (w *world) open() {
 	w.t.Helper()
 	l, err := w.tryOpen(w.fs)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.must(err)
 	w.l = l
 }
 
@@ -184,11 +191,10 @@ func (w *world) append(es []Entry, hs *HardState) {
 		}
 		done <- err
 	}); err != nil {
-		w.t.Fatal(err)
+		w.must(err)
+		return
 	}
-	if err := <-done; err != nil {
-		w.t.Fatal(err)
-	}
+	w.must(<-done)
 }
 
 // do runs one operation of the small language of the crash tests.
@@ -223,19 +229,21 @@ func (w *world) do(op byte) {
 			index = s.last()
 		}
 		w.c.propose(func(s *state) { s.release(index) })
-		if err := w.l.Release(index); err != nil {
-			w.t.Fatal(err)
-		}
-		w.c.ack(len(w.c.states) - 1)
+		w.change(w.l.Release(index))
 	case 'o': // reopen
-		closeLog(w.t, w.l)
+		w.must(w.l.Close())
 		w.open()
 	case 'z': // start anew
 		w.c.propose(func(s *state) { s.reset(s.last()+100, s.lastTerm()+3) })
 		s := w.c.current()
-		if err := w.l.Reset(s.base, s.baseTerm); err != nil {
-			w.t.Fatal(err)
-		}
+		w.change(w.l.Reset(s.base, s.baseTerm))
+	}
+}
+
+// change takes the result of what is done when it returns.
+func (w *world) change(err error) {
+	w.t.Helper()
+	if w.must(err); err == nil {
 		w.c.ack(len(w.c.states) - 1)
 	}
 }

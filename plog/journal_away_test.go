@@ -123,6 +123,27 @@ func TestJournalDamagedLog(t *testing.T) {
 	}
 }
 
+// TestJournalNotNeeded: the journal does not wait for a log that was closed, whatever happens to its folder's files after that.
+func TestJournalNotNeeded(t *testing.T) {
+	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
+	f.bytes = 1 << 20
+	f.start()
+	for range 3 {
+		f.do('+', 0)
+	}
+	closeLog(t, f.worlds[1].l)
+	lost := f.mem.CrashClone(vfs.CrashCloneCfg{})
+	f.stop()
+	if err := lost.Remove(fleetDir(1) + "/" + segmentName(1)); err != nil {
+		t.Fatal(err)
+	}
+	s, report, err := startJournaled(t, lost, f.bytes)
+	if err != nil || report.Away != nil || report.Entries == 0 || report.Skipped == 0 {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	s.stop()
+}
+
 // TestJournalLetGo: a log whose folder is put away is whole when it comes back, though the journal waits for another one meanwhile; one that
 // cannot be read then is refused when it comes back. The journal waits for neither.
 func TestJournalLetGo(t *testing.T) {
@@ -145,27 +166,34 @@ func TestJournalLetGo(t *testing.T) {
 					t.Fatalf("%v, %+v", err, report.Away)
 				}
 				s.stop()
-				moveFolder(t, cl.mem, "/d/dropped", fleetDir(1))
 				if other {
 					moveFolder(t, cl.mem, "/d/aside", fleetDir(2))
 				}
+				if s, report, err = startJournaled(t, cl.mem.CrashClone(vfs.CrashCloneCfg{}), f.bytes); err != nil || report.Away != nil {
+					t.Fatalf("waits for a log that was let go: %v, %+v", err, report.Away)
+				}
+				s.stop()
+				moveFolder(t, cl.mem, "/d/dropped", fleetDir(1))
 				if !damaged {
 					f.verify(cl)
 					return
 				}
 				writeFile(t, cl.mem, manifest, whole)
-				if s, _, err = startJournaled(t, cl.mem, f.bytes); err != nil {
-					t.Fatal(err)
-				}
-				var lost *ErrCorrupt
-				if _, err := f.openLog(s, cl.mem, 1); !errors.As(err, &lost) || lost.Kind != KindJournalMissing {
-					t.Errorf("opened without what the journal had: %v", err)
+				for range 2 {
+					if s, _, err = startJournaled(t, cl.mem, f.bytes); err != nil {
+						t.Fatal(err)
+					}
+					var lost *ErrCorrupt
+					if _, err := f.openLog(s, cl.mem, 1); !errors.As(err, &lost) || lost.Kind != KindJournalMissing {
+						t.Errorf("opened without what the journal had: %v", err)
+					}
+					s.stop()
+					letGo(t, cl.mem, 1) // it is not whole by that
 				}
 				r, err := inspect(t.Context(), cl.mem, fleetDir(1), func(Item) error { return nil })
 				if err != nil || !slices.ContainsFunc(r.Damage, func(e *ErrCorrupt) bool { return e.Kind == KindJournalMissing }) {
 					t.Errorf("inspected: %v, %+v", err, r)
 				}
-				s.stop()
 			})
 		}
 	}

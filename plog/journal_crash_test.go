@@ -127,7 +127,8 @@ func (f *fleet) start() {
 	f.t.Helper()
 	var err error
 	if f.syncer, _, err = startJournaled(f.t, f.fs, f.bytes); err != nil {
-		f.t.Fatal(err)
+		f.worlds[0].must(err)
+		return
 	}
 	for _, w := range f.worlds {
 		w.open()
@@ -136,7 +137,7 @@ func (f *fleet) start() {
 
 func (f *fleet) stop() {
 	for _, w := range f.worlds {
-		closeLog(f.t, w.l)
+		w.must(w.l.Close())
 	}
 	f.syncer.stop()
 }
