@@ -1,9 +1,12 @@
 package plog
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // watchedFS calls read after each read of a file opened through it.
@@ -218,4 +221,37 @@ func TestInspectDamageInMovingLog(t *testing.T) {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	closeLog(t, l)
+}
+
+// TestInspectionEnds at the read at which its context does, without taking that for damage.
+func TestInspectionEnds(t *testing.T) {
+	_, lost, _, _, _ := journalImage(t, 24)
+	for n := 1; ; n++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		reads := 0
+		fs := errorfs.Wrap(lost, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFileReadAt {
+				if reads++; reads == n {
+					cancel()
+				}
+			}
+			return nil
+		}))
+		r, err := inspect(ctx, fs, fleetDir(0), func(it Item) error {
+			if it.Damage != nil {
+				t.Errorf("read %d: %v", n, it.Damage)
+			}
+			return nil
+		})
+		cancel()
+		if reads < n {
+			if n < 5 || err != nil {
+				t.Fatalf("%d reads, %v", reads, err)
+			}
+			return
+		}
+		if !errors.Is(err, context.Canceled) || len(r.Damage) > 0 || reads > n+1 {
+			t.Fatalf("ended at read %d of %d: %v, %v", n, reads, err, r.Damage)
+		}
+	}
 }
