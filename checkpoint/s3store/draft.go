@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -23,8 +24,11 @@ type draft struct {
 // Create implements checkpoint.Draft.
 func (d *draft) Create(name string) (checkpoint.DraftFile, error) {
 	pr, pw := io.Pipe()
-	ctx, cancel := context.WithCancel(d.ctx)
-	u := &upload{d: d, name: name, pipe: pw, ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	patience, abandon := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(withPatience(d.ctx, patience))
+	u := &upload{d: d, name: name, pipe: pw, ctx: ctx, cancel: cancel, abandon: abandon, done: make(chan struct{})}
+	// Whoever writes waits for the server no longer than ctx lasts.
+	context.AfterFunc(ctx, func() { _ = pr.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer close(u.done)
 		u.info, u.err = d.b.client.PutObject(ctx, d.b.l.Bucket, d.b.key(path.Join(d.folder, name)), pr, -1, d.b.putOptions())
@@ -75,8 +79,10 @@ type upload struct {
 	pipe   *io.PipeWriter
 	ctx    context.Context
 	cancel context.CancelFunc
-	size   int64
-	ended  bool
+	// abandon ends even the request with which the client gives up a cancelled upload.
+	abandon context.CancelFunc
+	size    int64
+	ended   bool
 
 	done chan struct{}
 	info minio.UploadInfo // both set before done is closed
@@ -106,7 +112,7 @@ func (u *upload) Write(p []byte) (n int, err error) {
 func (u *upload) Finish() error {
 	u.ended = true
 	_ = u.pipe.Close()
-	<-u.done
+	u.wait()
 	u.cancel()
 	if u.err == nil && u.info.Size != u.size {
 		u.err = fmt.Errorf("%d bytes stored of %d", u.info.Size, u.size)
@@ -126,6 +132,28 @@ func (u *upload) Close() error {
 	u.ended = true
 	u.cancel()
 	_ = u.pipe.CloseWithError(context.Canceled)
-	<-u.done
+	u.wait()
 	return nil
 }
+
+// wait returns when the upload has ended. A server that is told to forget the parts of a cancelled one, and does not answer, is not
+// waited for: Clean tells it the next time.
+func (u *upload) wait() {
+	defer u.abandon()
+	select {
+	case <-u.done:
+		return
+	case <-u.ctx.Done():
+	}
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+	}
+	u.abandon()
+	<-u.done
+}
+
+// farewell is how long the server has to take note that an upload is given up.
+const farewell = 2 * time.Second

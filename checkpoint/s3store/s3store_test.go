@@ -439,3 +439,53 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestCancelledUpload: the server forgets the parts of an upload that is given up, and if it does not answer then, nobody waits for it
+// and the next run tells it.
+func TestCancelledUpload(t *testing.T) {
+	s := newServer(t)
+	store, b := s.open(t, "&part=5242880&retries=1")
+	src := newSource(t, 0, 11, 1_000_000)
+	uploads := func() (n int) {
+		for upload := range b.client.ListIncompleteUploads(ctx, "backups", "node1/ckpt", true) {
+			if upload.Err == nil { // the server has no list when there is none
+				n++
+			}
+		}
+		return n
+	}
+	for _, deaf := range []bool{false, true} {
+		within, cancel := context.WithCancel(ctx)
+		s.set(func(w http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.URL.Query().Get("partNumber") == "2":
+				cancel()
+			case r.Method != http.MethodDelete || !deaf || r.URL.Query().Get("uploadId") == "":
+				return false
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return true
+		})
+		begun := time.Now()
+		if _, err := store.Create(within, nil, src, big); !errors.Is(err, context.Canceled) {
+			t.Fatalf("%v", err)
+		}
+		if took := time.Since(begun); took > farewell+20*time.Second {
+			t.Errorf("gave up after %v", took)
+		}
+		s.meddle.Store(nil)
+		if n := uploads(); n > 0 != deaf {
+			t.Errorf("%d uploads are left, server deaf: %v", n, deaf)
+		}
+		infos, err := store.List(ctx, 0)
+		must(t, err)
+		if len(infos) != 0 {
+			t.Errorf("listed: %+v", infos)
+		}
+	}
+	must(t, store.Clean(ctx, nil, 0))
+	if n := uploads(); n > 0 {
+		t.Errorf("%d uploads after cleaning", n)
+	}
+}

@@ -54,8 +54,20 @@ const silence = 10 * time.Second
 
 var errNoAnswer = errors.New("a request was not answered in time")
 
+type patienceKey struct{}
+
+// withPatience makes every request of ctx, those included that outlive it, end with patience.
+func withPatience(ctx, patience context.Context) context.Context {
+	return context.WithValue(ctx, patienceKey{}, patience)
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	if patience, ok := r.Context().Value(patienceKey{}).(context.Context); ok {
+		ctx, cancel := context.WithCancel(r.Context())
+		context.AfterFunc(patience, cancel) // the answer is read after this call
+		r = r.WithContext(ctx)
+	}
 	begun := t.now()
 	t.mu.Lock()
 	if t.waiting == 0 {

@@ -25,7 +25,8 @@ func checkpointCommand() *cli.Command {
 				Name:  "create",
 				Usage: "make a checkpoint of one partition or of the whole node and wait for it",
 				Description: "With --data-dir the node that runs on that folder is asked, or the folder is opened when none does;\n" +
-					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.",
+					"without it the node at --admin is asked. A checkpoint of the whole node is complete or absent.\n" +
+					"What a node makes first after its start is full, and so is what is made of a stopped node.",
 				Flags: remoteFlags(
 					ownerDirFlag(),
 					storeFlag(), storeTimeoutFlag(),
