@@ -8,7 +8,8 @@
 // the long pool: between slices of about a millisecond it calls Turn.Yield,
 // which charges the bytes written and gives the slot away when more urgent work
 // waits. [Service] runs it periodically and on demand for every partition and
-// keeps the newest few. [List], [Verify] and [Restore] work on a folder of
+// keeps the newest few. A [Pace] bounds what all copies, and other work that asks it
+// for a turn, take of the processors while clients are served. [List], [Verify] and [Restore] work on a folder of
 // checkpoints, with or without a running node.
 //
 // # Layout and format, version 1

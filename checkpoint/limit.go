@@ -170,13 +170,24 @@ func (l *limit) figures() (allowed, running, waiting int) {
 
 // watchedTurn looks at the limit now and then while a copy is made, and keeps the pace.
 type watchedTurn struct {
-	Turn
+	*PacedTurn
 	limit *limit
-	pace  *pace
-	sleep func(time.Duration) error // without the slot
 	last  time.Time
-	since time.Time // when the copy was begun
-	began time.Time // the present slice
+}
+
+// watch makes the turn of a copy. While copies pause, more of them at once would only
+// pause with them.
+func (l *limit) watch(t *PacedTurn) *watchedTurn {
+	w := &watchedTurn{PacedTurn: t, limit: l}
+	t.resting = w.look
+	t.pausing = func(begins bool) {
+		if begins {
+			l.hold(1)
+		} else {
+			l.hold(-1)
+		}
+	}
+	return w
 }
 
 // look looks at the limit a few times per second.
@@ -187,50 +198,26 @@ func (w *watchedTurn) look(now time.Time) {
 	}
 }
 
-// Yield passes on, and pauses as the pace demands.
+// Yield passes on.
 func (w *watchedTurn) Yield(ioBytes int) error {
-	now := time.Now()
-	w.look(now)
-	if err := w.pause(now, w.pace.used(now, now.Sub(w.began), now.Sub(w.since))); err != nil {
-		return err
-	}
-	err := w.Turn.Yield(ioBytes)
-	w.began = time.Now()
-	return err
+	w.look(time.Now())
+	return w.PacedTurn.Yield(ioBytes)
 }
 
-// Await passes on, and pauses afterwards as the pace demands. Whoever waits for the
-// disk or the net leaves its processor to another copy.
+// Await passes on. Whoever waits for the disk or the net leaves its processor to
+// another copy.
 func (w *watchedTurn) Await(ch <-chan struct{}) error {
 	now := time.Now()
-	until := w.pace.used(now, now.Sub(w.began), now.Sub(w.since))
+	until := w.used(now)
 	w.limit.park(1)
 	w.look(now)
-	err := w.Turn.Await(ch)
+	err := w.Slot.Await(ch)
 	w.limit.park(-1)
 	if err == nil {
 		err = w.pause(time.Now(), until)
 	}
 	w.began = time.Now()
 	return err
-}
-
-// pause sleeps until then, or until nobody needs it to. While copies pause, more
-// of them at once would only pause with them.
-func (w *watchedTurn) pause(now, until time.Time) error {
-	rest := w.pace.rest(now, until)
-	if rest == 0 {
-		return nil
-	}
-	w.limit.hold(1)
-	defer w.limit.hold(-1)
-	for ; rest > 0; rest = w.pace.rest(time.Now(), until) {
-		if err := w.sleep(rest); err != nil {
-			return err
-		}
-		w.look(time.Now())
-	}
-	return nil
 }
 
 func (l *limit) hold(n int) {

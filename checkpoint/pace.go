@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// PaceOptions say how much of the processors copies take while clients are served.
+// PaceOptions say how much of the processors copies, and other work that keeps the same pace, take while clients are served.
 type PaceOptions struct {
 	// Busy tells whether clients are being served. It must not block. nil: never, and
 	// copies are as fast as they can be.
@@ -73,10 +73,10 @@ const (
 	growSteps = 20
 )
 
-// pace spreads the slices of all copies over time. How much they may take follows
-// how long others wait for a processor: what is idle anyhow can be had, and what
-// clients need is theirs but for PaceOptions.Least.
-type pace struct {
+// Pace spreads the slices of all copies, and of other work that Turn is asked for, over
+// time. How much they may take follows how long others wait for a processor: what is idle
+// anyhow can be had, and what clients need is theirs but for PaceOptions.Least.
+type Pace struct {
 	o          PaceOptions
 	processors float64
 
@@ -87,13 +87,22 @@ type pace struct {
 	free  time.Time // when what was used up to now is paid for
 }
 
-func newPace(o PaceOptions) *pace {
-	return &pace{o: o, processors: float64(runtime.GOMAXPROCS(0)), share: o.Least}
+// NewPace checks the options.
+func NewPace(o PaceOptions) (*Pace, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	return newPace(o), nil
+}
+
+func newPace(o PaceOptions) *Pace {
+	return &Pace{o: o, processors: float64(runtime.GOMAXPROCS(0)), share: o.Least}
 }
 
 // look asks how things are, now and then. A share that was not needed begins with
 // the least one: clients who have just come are not to wait until it has shrunk.
-func (p *pace) look(now time.Time) {
+func (p *Pace) look(now time.Time) {
 	p.mu.Lock()
 	due := now.Sub(p.asked) >= lookEvery
 	if due {
@@ -119,7 +128,7 @@ func (p *pace) look(now time.Time) {
 
 // used charges a slice that ended now, of a copy of this age, and returns until
 // when the copy should pause; the zero time: not at all.
-func (p *pace) used(now time.Time, took, age time.Duration) time.Time {
+func (p *Pace) used(now time.Time, took, age time.Duration) time.Time {
 	if p.o.Busy == nil {
 		return time.Time{}
 	}
@@ -137,13 +146,13 @@ func (p *pace) used(now time.Time, took, age time.Duration) time.Time {
 }
 
 // least is the share that a copy of this age may take at least.
-func (p *pace) least(age time.Duration) float64 {
+func (p *Pace) least(age time.Duration) float64 {
 	return min(p.o.Share, p.o.Least*math.Exp2(float64(age/p.o.Patience)))
 }
 
 // rest is how long a copy that pauses until then should sleep before it asks
 // again; 0 when it should go on.
-func (p *pace) rest(now, until time.Time) time.Duration {
+func (p *Pace) rest(now, until time.Time) time.Duration {
 	left := until.Sub(now)
 	if until.IsZero() || left < leastPause {
 		return 0
@@ -158,11 +167,99 @@ func (p *pace) rest(now, until time.Time) time.Duration {
 }
 
 // taken is the part of all processors that copies may take now; 1 when nothing bounds it.
-func (p *pace) taken() float64 {
+func (p *Pace) taken() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.busy {
 		return 1
 	}
 	return p.share
+}
+
+// Slot is a running task's side of the long pool with all that a pace needs of it;
+// *threadpool.Turn satisfies it.
+type Slot interface {
+	Turn
+	// Sleep gives the slot away for so long.
+	Sleep(d time.Duration) error
+}
+
+// PacedTurn is a turn whose slices keep a pace. It belongs to the goroutine that runs the task.
+type PacedTurn struct {
+	Slot
+	pace  *Pace
+	since time.Time // when the work was begun
+	began time.Time // the present slice
+	// hurry, if set, tells that the work has to be done now.
+	hurry func() bool
+	// pausing, if set, is told when a pause begins and ends, and resting after each part of one.
+	pausing func(begins bool)
+	resting func(now time.Time)
+}
+
+// Turn gives work that begins now a turn that keeps the pace, but while hurry, which
+// must not block, says that there is no time for that. hurry may be nil.
+func (p *Pace) Turn(slot Slot, hurry func() bool) *PacedTurn {
+	now := time.Now()
+	return &PacedTurn{Slot: slot, pace: p, since: now, began: now, hurry: hurry}
+}
+
+// Yield passes on, and pauses as the pace demands.
+func (t *PacedTurn) Yield(ioBytes int) error {
+	now := time.Now()
+	if err := t.pause(now, t.used(now)); err != nil {
+		return err
+	}
+	err := t.Slot.Yield(ioBytes)
+	t.began = time.Now()
+	return err
+}
+
+// Await passes on, and pauses afterwards as the pace demands.
+func (t *PacedTurn) Await(ch <-chan struct{}) error {
+	until := t.used(time.Now())
+	err := t.Slot.Await(ch)
+	if err == nil {
+		err = t.pause(time.Now(), until)
+	}
+	t.began = time.Now()
+	return err
+}
+
+// Sleep passes on. What was used before is paid for by the pauses that follow.
+func (t *PacedTurn) Sleep(d time.Duration) error {
+	t.used(time.Now())
+	err := t.Slot.Sleep(d)
+	t.began = time.Now()
+	return err
+}
+
+func (t *PacedTurn) hurries() bool { return t.hurry != nil && t.hurry() }
+
+func (t *PacedTurn) used(now time.Time) time.Time {
+	if t.hurries() {
+		return time.Time{}
+	}
+	return t.pace.used(now, now.Sub(t.began), now.Sub(t.since))
+}
+
+// pause sleeps until then, or until nobody needs it to.
+func (t *PacedTurn) pause(now, until time.Time) error {
+	rest := t.pace.rest(now, until)
+	if rest == 0 {
+		return nil
+	}
+	if t.pausing != nil {
+		t.pausing(true)
+		defer t.pausing(false)
+	}
+	for ; rest > 0 && !t.hurries(); rest = t.pace.rest(time.Now(), until) {
+		if err := t.Slot.Sleep(rest); err != nil {
+			return err
+		}
+		if t.resting != nil {
+			t.resting(time.Now())
+		}
+	}
+	return nil
 }

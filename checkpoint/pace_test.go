@@ -3,6 +3,8 @@ package checkpoint
 import (
 	"errors"
 	runtimemetrics "runtime/metrics"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,7 +12,7 @@ import (
 
 // paced is a pacer for two processors whose surroundings a test sets.
 type paced struct {
-	*pace
+	*Pace
 	busy   bool
 	waited time.Duration
 	age    time.Duration // of all copies
@@ -20,7 +22,7 @@ func newPaced(share, least float64) *paced {
 	p := &paced{busy: true}
 	o := PaceOptions{Busy: func() bool { return p.busy }, Waited: func() time.Duration { return p.waited }, Share: share, Least: least}
 	o.EnsureDefaults()
-	p.pace = newPace(o)
+	p.Pace = newPace(o)
 	p.processors = 2
 	return p
 }
@@ -142,19 +144,25 @@ func TestPaceOptions(t *testing.T) {
 	o := PaceOptions{}
 	o.EnsureDefaults()
 	must(t, o.Validate())
+	if _, err := NewPace(PaceOptions{Share: 2}); err == nil {
+		t.Error("a pace of twice the processors was made")
+	}
 	if p := newPace(o); !p.used(time.Now(), time.Hour, 0).IsZero() || p.taken() != 1 {
 		t.Error("a copy is to pause though nobody says that clients are there")
 	}
 }
 
-// pausingTurn is a turn that sleeps in the clock of the test.
-func pausingTurn(p *paced, l *limit) *watchedTurn {
-	w := &watchedTurn{Turn: &turn{}, limit: l, pace: p.pace, since: time.Now(), began: time.Now()}
-	w.sleep = func(d time.Duration) error {
+// sleepingTurn is a turn that sleeps in the clock of the test.
+type sleepingTurn struct {
+	turn
+	failure error
+}
+
+func (u *sleepingTurn) Sleep(d time.Duration) error {
+	if u.failure == nil {
 		time.Sleep(d)
-		return nil
 	}
-	return w
+	return u.failure
 }
 
 // TestTurnsKeepThePace: copies that only wait for their disk keep the pace too, and more are not let in while some pause.
@@ -175,7 +183,8 @@ func TestTurnsKeepThePace(t *testing.T) {
 				must(t, l.enter(&turn{}))
 				p := newPaced(0.01, 0.005) // a pause is longer than one sleep
 				p.waited = time.Second
-				w := pausingTurn(p, l)
+				slot := &sleepingTurn{}
+				w := l.watch(p.Turn(slot, nil))
 				for _, want := range []float64{0.01, 0.02} {
 					begun := time.Now()
 					for range 100 {
@@ -203,7 +212,7 @@ func TestTurnsKeepThePace(t *testing.T) {
 					t.Errorf("the limit is %d while nobody pauses", allowed)
 				}
 				cancelled := errors.New("cancelled")
-				w.sleep = func(time.Duration) error { return cancelled }
+				slot.failure = cancelled
 				time.Sleep(time.Millisecond)
 				if err := step(w); !errors.Is(err, cancelled) || l.held != 0 {
 					t.Errorf("cancelled while it paused: %v, %d held", err, l.held)
@@ -211,6 +220,69 @@ func TestTurnsKeepThePace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOtherWorkKeepsThePace: what other work uses up is missing to copies, and the other way round, whatever the work does between its slices.
+func TestOtherWorkKeepsThePace(t *testing.T) {
+	for name, step := range map[string]func(*PacedTurn) error{
+		"yield": func(w *PacedTurn) error { return w.Yield(0) },
+		"await": func(w *PacedTurn) error {
+			done := make(chan struct{})
+			close(done)
+			return w.Await(done)
+		},
+		"sleep": func(w *PacedTurn) error { return errors.Join(w.Sleep(time.Millisecond), w.Yield(0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPaced(0.01, 0.01)
+				begun := time.Now()
+				var works sync.WaitGroup
+				for range 2 {
+					works.Go(func() {
+						w := p.Turn(&sleepingTurn{}, nil)
+						for range 100 {
+							time.Sleep(time.Millisecond) // a slice
+							if err := step(w); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				works.Wait()
+				if got := 0.2 / time.Since(begun).Seconds(); !(got > 0.018 && got < 0.022) {
+					t.Errorf("two works together took %.4f of a second per second, 0.02 was theirs", got)
+				}
+			})
+		})
+	}
+}
+
+// TestHurryEndsThePause: work that has to be done now does not pause, nor go on with a pause, and what it uses is not held against it later.
+func TestHurryEndsThePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced(0.01, 0.01)
+		var hurry atomic.Bool
+		w := p.Turn(&sleepingTurn{}, hurry.Load)
+		begun := time.Now()
+		time.AfterFunc(10*time.Millisecond, func() { hurry.Store(true) })
+		time.Sleep(9 * time.Millisecond)
+		must(t, w.Yield(0))
+		for range 1000 {
+			time.Sleep(time.Millisecond)
+			must(t, w.Yield(0))
+		}
+		if took := time.Since(begun) - 1009*time.Millisecond; took < time.Millisecond || took > mostPause {
+			t.Errorf("paused for %v, most of it in a hurry", took)
+		}
+		hurry.Store(false)
+		begun = time.Now()
+		time.Sleep(time.Millisecond)
+		must(t, w.Yield(0))
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("paused for %v for one slice", took)
+		}
+	})
 }
 
 func TestSchedulerWait(t *testing.T) {

@@ -47,8 +47,9 @@ type ServiceOptions struct {
 	Create CreateOptions
 	// Limit bounds the copies made at once, by the node's resources.
 	Limit LimitOptions
-	// Pace bounds what copies take of the processors while clients are served.
-	Pace PaceOptions
+	// Pace bounds what copies take of the processors while clients are served; nil: they
+	// are as fast as they can be.
+	Pace *Pace
 	// Retention is applied to a partition after each new checkpoint of it.
 	Retention Retention
 	// Missing, if set, says why a partition has no source; nil when it does not know.
@@ -66,7 +67,11 @@ func (o *ServiceOptions) EnsureDefaults() {
 	o.Create.EnsureDefaults()
 	o.Retention.EnsureDefaults()
 	o.Limit.EnsureDefaults()
-	o.Pace.EnsureDefaults()
+	if o.Pace == nil {
+		var never PaceOptions
+		never.EnsureDefaults()
+		o.Pace = newPace(never)
+	}
 	if o.Created == nil {
 		o.Created = func(*Manifest) {}
 	}
@@ -85,7 +90,7 @@ func (o *ServiceOptions) Validate() error {
 		}
 		seen[src.ID()] = true
 	}
-	return errors.Join(o.Create.Validate(), o.Retention.Validate(), o.Limit.Validate(), o.Pace.Validate())
+	return errors.Join(o.Create.Validate(), o.Retention.Validate(), o.Limit.Validate())
 }
 
 // Service makes checkpoints of a node's partitions, periodically and on demand.
@@ -94,7 +99,6 @@ type Service struct {
 	o       ServiceOptions
 	metrics *metrics
 	limit   *limit
-	pace    *pace
 	parts   map[uint32]*partitionState
 	order   []*partitionState
 
@@ -132,7 +136,7 @@ func NewService(o ServiceOptions) (*Service, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{o: o, limit: newLimit(o.Limit), pace: newPace(o.Pace), parts: make(map[uint32]*partitionState)}
+	s := &Service{o: o, limit: newLimit(o.Limit), parts: make(map[uint32]*partitionState)}
 	for _, src := range o.Sources {
 		p := &partitionState{src: src, state: PartitionStatus{Partition: src.ID()}}
 		s.parts[src.ID()] = p
@@ -289,8 +293,7 @@ func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionS
 		return nil, err
 	}
 	defer s.limit.leave()
-	now := time.Now()
-	turn := &watchedTurn{Turn: slot, limit: s.limit, pace: s.pace, sleep: slot.Sleep, since: now, began: now}
+	turn := s.limit.watch(s.o.Pace.Turn(slot, nil))
 	o := s.o.Create
 	o.Incremental, o.Full = o.Incremental && !full, full
 	o.Progress = s.begin(p)

@@ -169,7 +169,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, float64(running))
 	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
 	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(allowed))
-	ch <- prometheus.MustNewConstMetric(c.share, prometheus.GaugeValue, c.s.pace.taken())
+	ch <- prometheus.MustNewConstMetric(c.share, prometheus.GaugeValue, c.s.o.Pace.taken())
 	c.collectNode(ch, now)
 }
 

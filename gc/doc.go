@@ -8,7 +8,7 @@
 //   - [Replicas] (code gc_replicas) removes the folders of dropped replicas after
 //     a grace time; [Dropped] puts them there, lists them and brings them back.
 //   - [Values] (code gc_values) collects the databases' value logs and sweeps
-//     what no key refers to.
+//     what no key refers to, which looks at every key: ValuesOptions.Paced spreads it over time.
 //   - [DiskStat] (code disk_stat) measures space, inodes, latency, and the bytes
 //     per partition. From it come each disk's [Level] and its gate for writes.
 //

@@ -37,6 +37,9 @@ type ValuesOptions struct {
 	// DiscardRatio is the share of a value log file that must be garbage before the
 	// file is rewritten, above 0 and below 1; default 0.5.
 	DiscardRatio float64
+	// Paced, if set, makes of a run's turn one that spreads the work over time, so that
+	// whoever is served meanwhile does not notice it; default the turn itself.
+	Paced func(turn *threadpool.Turn) Turn
 	// MaxRewrites bounds the files rewritten per partition and run; default 16.
 	MaxRewrites int
 	// Logger gets one line per event; nil discards.
@@ -105,7 +108,7 @@ func NewValues(o ValuesOptions) (*Values, error) {
 // Start begins the periodic runs.
 func (v *Values) Start(context.Context) error {
 	return v.every.start(v.o.Runner, tasks.GCValues, v.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
-		return v.run(ctx, turn)
+		return v.run(ctx, v.o.Paced(turn))
 	})
 }
 

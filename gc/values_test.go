@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 type valuePartition struct {
@@ -67,6 +70,32 @@ func TestValues(t *testing.T) {
 		if len(value) != 8000 || value[0] != 20 {
 			t.Fatalf("key %d lost its value", i)
 		}
+	}
+}
+
+// keptRunner keeps what it is to run.
+type keptRunner struct {
+	run threadpool.Func
+}
+
+func (r *keptRunner) Every(_ tasks.Code, _ string, f threadpool.Func) (*tasks.Periodic, error) {
+	r.run = f
+	return nil, nil
+}
+
+// TestValuesKeepThePace: a run uses the turn that Paced makes of its own.
+func TestValuesKeepThePace(t *testing.T) {
+	db, err := badger.OpenManaged(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil))
+	must(t, err)
+	defer db.Close()
+	slow := errors.New("slowly")
+	r := &keptRunner{}
+	v, err := NewValues(ValuesOptions{Partitions: []ValuePartition{&valuePartition{db: db}}, Runner: r,
+		Paced: func(*threadpool.Turn) Turn { return &turn{onYield: func() error { return slow }} }})
+	must(t, err)
+	must(t, v.Start(ctx))
+	if err := r.run(ctx, nil); !errors.Is(err, slow) {
+		t.Errorf("the run was not paced: %v", err)
 	}
 }
 

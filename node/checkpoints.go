@@ -384,9 +384,9 @@ func (n *Node) removalRate() func(backlog int64) float64 {
 	}
 }
 
-// startCheckpoints starts the checkpoint service over the partitions that opened. healthy and busy say how clients and disks are;
+// startCheckpoints starts the checkpoint service over the partitions that opened. healthy says how clients and disks are;
 // nil: there are no clients to care for.
-func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) error {
+func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error {
 	id := n.folders.Identity
 	store, closeStore, err := n.openStore()
 	if err != nil {
@@ -394,10 +394,6 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 	}
 	n.onClose("checkpoint store", closeStore)
 	store.PaceRemovals(n.removalRate())
-	pace := checkpoint.PaceOptions{Busy: busy, Share: n.opts.CheckpointShare}
-	if pace.Share < 0 {
-		pace = checkpoint.PaceOptions{}
-	}
 	o := checkpoint.ServiceOptions{
 		Store:  store,
 		Runner: n.tasks,
@@ -407,7 +403,7 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy, busy func() bool) 
 		},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
 		Missing:   n.partitionError,
-		Pace:      pace,
+		Pace:      n.pace,
 		Retention: n.checkpointRetention(),
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}
@@ -503,7 +499,7 @@ func (n *Node) startForCheckpoints(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.startCheckpoints(ctx, nil, nil)
+	return n.startCheckpoints(ctx, nil)
 }
 
 // LiveNode tells whether a process runs on any of a node's data folders, and where it serves operators.

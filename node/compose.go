@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"replicanode/checkpoint"
 	"replicanode/duplication"
 	"replicanode/gc"
 	"replicanode/peer"
@@ -267,10 +268,16 @@ func (n *Node) openPartitions() []*replica.Partition {
 }
 
 func (n *Node) startMaintenance(ctx context.Context) error {
+	if share := n.opts.CheckpointShare; share >= 0 {
+		var err error
+		if n.pace, err = checkpoint.NewPace(checkpoint.PaceOptions{Busy: n.serving, Share: share}); err != nil {
+			return fmt.Errorf("make the pace of maintenance: %w", err)
+		}
+	}
 	if err := n.startGC(ctx); err != nil {
 		return err
 	}
-	return n.startCheckpoints(ctx, n.healthy, n.serving)
+	return n.startCheckpoints(ctx, n.healthy)
 }
 
 // acceptClients lets clients connect. They are told to wait until serveClients.

@@ -89,7 +89,7 @@ func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
 	registry := prometheus.WrapRegistererWith(prometheus.Labels{"path": path}, n.registry)
 	logs := gc.LogsOptions{Name: path, Runner: n.tasks, Holders: []gc.Holder{gc.HolderFunc(n.duplicationHolds)},
 		Pacer: pacer, Space: space, Logger: n.opts.Logger, Registerer: registry}
-	values := gc.ValuesOptions{Name: path, Runner: n.tasks, Logger: n.opts.Logger, Registerer: registry}
+	values := gc.ValuesOptions{Name: path, Runner: n.tasks, Paced: n.paced, Logger: n.opts.Logger, Registerer: registry}
 	for _, id := range n.folders.on(index) {
 		p := n.host.Partition(id)
 		logs.Partitions = append(logs.Partitions, gc.FromOwner(p)) // one that failed is named by gc explain
@@ -110,6 +110,17 @@ func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
 		return f, fmt.Errorf("make replica collection: %w", err)
 	}
 	return f, nil
+}
+
+// paced makes a turn keep the pace of checkpoints, but while space is short: then what frees some comes first.
+func (n *Node) paced(turn *threadpool.Turn) gc.Turn {
+	if n.pace == nil {
+		return turn
+	}
+	return n.pace.Turn(turn, func() bool {
+		level, _ := n.maintenance.disk.Space()
+		return level != gc.LevelOK
+	})
 }
 
 // garbage is what a partition's log and database keep and nobody needs: spare log files, and entries that go with the next compaction.

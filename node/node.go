@@ -60,6 +60,8 @@ type Node struct {
 	receiver *duplication.Receiver
 
 	checkpoints *checkpoint.Service
+	// pace is that of work which takes long and nobody waits for; nil: clients have to share.
+	pace        *checkpoint.Pace
 	maintenance maintenance
 	redis       *redis.Server
 

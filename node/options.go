@@ -109,8 +109,8 @@ type Options struct {
 	// CheckpointParallelMin is how many checkpoints are made at once even when clients wait or disks are short, 1 to
 	// CheckpointParallel. Default 1; equal to CheckpointParallel, their number does not follow the load.
 	CheckpointParallelMin int
-	// CheckpointShare is the part of the processors that all checkpoints together take at most while clients are served, above 0 and
-	// at most 1; negative: what they can get. They take less, down to a fifth of it, while work waits for a processor. Default 0.15.
+	// CheckpointShare is the part of the processors that all checkpoints and sweeps of databases together take at most while clients are
+	// served, above 0 and at most 1; negative: what they can get. They take less, down to a fifth of it, while work waits for a processor. Default 0.15.
 	CheckpointShare float64
 	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
 	DropGrace time.Duration

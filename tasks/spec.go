@@ -206,7 +206,7 @@ func DefaultSpecs() []Spec {
 		},
 		{
 			Code: GCValues, Help: "collect the databases' value logs",
-			Priority: threadpool.Low, Timeout: 30 * time.Minute, Period: 5 * time.Minute, Jitter: 0.2, Retry: maintenance,
+			Priority: threadpool.Low, Timeout: 2 * time.Hour, Period: 5 * time.Minute, Jitter: 0.2, Retry: maintenance,
 		},
 		{
 			Code: Checkpoint, Help: "copy one partition at one decree",
