@@ -2,7 +2,8 @@
 //
 // Everything known about a kind of task is data: a Spec, in one table, with its priority, limits, timeout, slice, period
 // and retry policy. Specs are validated, can be shown, and can be changed field by field, by flag and at run time
-// (Override, Runner.Apply); what is queued, parked or running obeys at once.
+// (Override, Runner.Apply); what is queued, parked or running obeys at once. Runner.Overridden says who
+// changed what, and the value Default takes an operator's change back.
 //
 //	r, err := tasks.New(tasks.Options{Pool: pool})
 //	err = r.Start(ctx)
