@@ -168,8 +168,16 @@ func disturb(t *testing.T, p *Pool, rnd *rand.Rand, handles []Handle) {
 		_ = p.Stats()
 	case 10:
 		err = p.ResetPriority(fmt.Sprint("code", rnd.IntN(4)))
+	case 11:
+		if len(handles) > 0 {
+			_, err = p.CancelTask(handles[rnd.IntN(len(handles))].ID())
+		}
+	case 12:
+		if len(handles) > 0 {
+			_, err = p.MoveTask(handles[rnd.IntN(len(handles))].ID(), Priority(rnd.IntN(3)))
+		}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrTaskEnded) {
 		t.Error(err)
 	}
 }
