@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,5 +39,28 @@ func TestDumpOfARangeHasOnlyItsHardStates(t *testing.T) {
 	}
 	if code, stdout, _ = command(t, "plog", "dump", dir); code != 0 || strings.Count(stdout, "hard state") < 6 {
 		t.Errorf("the whole log, exit code %d:\n%s", code, stdout)
+	}
+}
+
+// TestPlogCommandsAreStopped by what stops a command.
+func TestPlogCommandsAreStopped(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "plog")
+	l, err := plog.Open(dir, 0, plog.Options{})
+	if err == nil {
+		err = l.AppendSync([]plog.Entry{{Index: 1, Term: 1}}, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, sub := range []string{"verify", "dump"} {
+		var out, errs bytes.Buffer
+		if code := execute(ctx, []string{"replicanode", "plog", sub, dir}, &out, &errs); code == 0 || out.Len() > 0 || !strings.Contains(errs.String(), "context canceled") {
+			t.Errorf("%s: exit code %d, %q, %q", sub, code, out.String(), errs.String())
+		}
 	}
 }

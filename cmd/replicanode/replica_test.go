@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,5 +113,40 @@ func TestFolderGoneFromAKilledNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stop = runNode(t, dir, 0)
+	stop()
+}
+
+// TestDamagedManifestOfAKilledNode: the others serve, and the journal keeps what it has of the damaged log until that is mended.
+func TestDamagedManifestOfAKilledNode(t *testing.T) {
+	dir := killedNode(t)
+	manifest := filepath.Join(logOf(dir, 1), "MANIFEST")
+	whole, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := slices.Clone(whole)
+	damaged[30] ^= 1
+	if err := os.WriteFile(manifest, damaged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n, stop := runNode(t, dir, 0)
+	if ready := fmt.Sprintf("%+v", n.Ready()); !strings.Contains(ready, "corrupt manifest: partition 1") || strings.Contains(ready, "partition 0") {
+		t.Errorf("ready with a damaged manifest of partition 1: %s", ready)
+	}
+	stop()
+	if err := os.WriteFile(manifest, whole, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, report, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
+	if err != nil || report.Logs != 1 || report.Away != nil {
+		t.Fatalf("brought back: %v, %+v", err, report)
+	}
+	if err := plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n, stop = runNode(t, dir, 0)
+	if r := n.Ready(); !r.Ready {
+		t.Errorf("mended: %+v", r)
+	}
 	stop()
 }
