@@ -169,6 +169,33 @@ func TestPartitionsArePlacedEvenlyAndStay(t *testing.T) {
 	n.expect(n.open("a", "elsewhere"), "a:0, elsewhere:1 2 3")
 }
 
+// TestPartitionIsMovedByHand while the node is stopped: it is where its folder is, and the record follows. A copy under another name is nobody's.
+func TestPartitionIsMovedByHand(t *testing.T) {
+	n := newFolderNode(t)
+	n.serve("a", "b")
+	n.expect(n.open("a", "b"), "a:0 2, b:1 3")
+	from, to := partitionPath(n.path("b"), 3), partitionPath(n.path("a"), 3)
+	if err := os.CopyFS(to+".tmp", os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	n.expect(n.open("a", "b"), "a:0 2, b:1 3")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	n.refuses([]string{"a", "b"}, "holds partition 3, and so does", "move the outdated one")
+	if err := os.RemoveAll(from); err != nil {
+		t.Fatal(err)
+	}
+	n.expect(n.open("a", "b"), "a:0 2 3, b:1")
+	if err := os.RemoveAll(to + ".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	file, err := readNodeFile(n.path("b"))
+	if err != nil || fmt.Sprint(file.Set.Folders[0].Partitions) != "[0 2 3]" {
+		t.Errorf("%+v, %v", file.Set, err)
+	}
+}
+
 func TestPlacementPrefersSpaceAmongEquals(t *testing.T) {
 	p := &folderPlan{chosen: []*folder{{free: 5 << 30}, {free: 9 << 30}, {free: 7 << 30, err: errors.New("gone")}, {free: 8 << 30}}}
 	for load, want := range map[[4]int]int{{0, 0, 0, 0}: 1, {0, 1, 0, 0}: 3, {0, 1, 0, 1}: 0, {3, 2, 0, 1}: 3} {
