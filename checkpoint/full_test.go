@@ -140,3 +140,42 @@ func TestExpectedBytes(t *testing.T) {
 	fill(0, 500)
 	check("changed", CreateOptions{Incremental: true, MaxAge: time.Hour})
 }
+
+// TestNewestOfAPartitionThatBeganAnew is of its present history, although that has lower decrees, for restoring and for the retention; whatever
+// the clock said when they were made.
+func TestNewestOfAPartitionThatBeganAnew(t *testing.T) {
+	store := NewStore(nil, t.TempDir())
+	life := func(name string, writes ...int) (made []*Manifest) {
+		n := startLive(t, t.TempDir(), 1)
+		defer n.stop(t)
+		for i, count := range writes {
+			for range count {
+				do(t, n.Partition(0), func(tx *replica.Tx) error { return tx.Put([]byte("life"), []byte(name), 0) })
+			}
+			o := CreateOptions{Now: func() time.Time { return time.Now().Add(-time.Duration(i) * time.Hour) }}
+			m, err := store.Create(ctx, nil, FromReplica(n.Partition(0)), o)
+			must(t, err)
+			made = append(made, m)
+		}
+		return made
+	}
+	old := life("old", 20, 5, 5)
+	latest := func(want *Manifest) {
+		t.Helper()
+		if m, err := store.Latest(ctx, 0); err != nil || m.CRC != want.CRC {
+			t.Fatalf("%+v, %v; decree %d was expected", m, err, want.Decree)
+		}
+	}
+	latest(old[2])
+	anew := life("new", 3, 3)
+	if anew[1].Decree >= old[0].Decree {
+		t.Fatalf("decree %d after %d", anew[1].Decree, old[0].Decree)
+	}
+	latest(anew[1])
+	removed, err := store.Prune(ctx, nil, 0, Retention{KeepLast: 3}, time.Now())
+	must(t, err)
+	if fmt.Sprint(removed) != fmt.Sprint([]uint64{old[1].Decree, old[0].Decree}) {
+		t.Fatalf("removed %v of %d, %d, %d", removed, old[0].Decree, old[1].Decree, old[2].Decree)
+	}
+	latest(anew[1])
+}

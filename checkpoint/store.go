@@ -1,12 +1,14 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"replicanode/internal/dirsync"
+	"replicanode/replica"
 )
 
 // Errors of a store.
@@ -208,12 +211,40 @@ func (s *Store) readSmall(ctx context.Context, path string) ([]byte, error) {
 	return b, nil
 }
 
-// Latest returns the newest usable checkpoint whose whole chain is usable.
+// byAge returns one partition's infos, which are by ascending decree, the oldest
+// first: a partition that began anew has lower decrees than it had before, and later
+// marks. What has no mark is as old as the decree before it.
+func byAge(infos []Info) []Info {
+	type aged struct {
+		info Info
+		time uint64
+	}
+	all := make([]aged, len(infos))
+	for i, info := range infos {
+		all[i].info = info
+		if info.Manifest != nil {
+			all[i].time = replica.MarkTime(info.Manifest.Mark)
+		}
+		if all[i].time == 0 && i > 0 {
+			all[i].time = all[i-1].time
+		}
+	}
+	slices.SortStableFunc(all, func(a, b aged) int { return cmp.Compare(a.time, b.time) })
+	sorted := make([]Info, len(all))
+	for i := range all {
+		sorted[i] = all[i].info
+	}
+	return sorted
+}
+
+// Latest returns the newest usable checkpoint whose whole chain is usable: of the
+// partition's present history, if it began anew.
 func (s *Store) Latest(ctx context.Context, partition uint32) (*Manifest, error) {
 	infos, err := s.List(ctx, partition)
 	if err != nil {
 		return nil, err
 	}
+	infos = byAge(infos)
 	for i := len(infos) - 1; i >= 0; i-- {
 		if chain, err := s.chain(ctx, partition, infos[i].Decree); err == nil {
 			return chain[len(chain)-1], nil

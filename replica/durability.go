@@ -330,6 +330,20 @@ func (p *Partition) Mark(decree uint64) (string, error) {
 	return mark, err
 }
 
+// MarkTime is the timestamp in what Mark returned, which grows with the decrees of a history, whatever the machine's clock does, and with the
+// physical time between two of them; 0 when there is none.
+func MarkTime(mark string) uint64 {
+	b, err := hex.DecodeString(mark)
+	if err != nil {
+		return 0
+	}
+	r, err := parseAppliedRecord(b)
+	if err != nil {
+		return 0
+	}
+	return uint64(r.timestamp)
+}
+
 // ReleaseLog lets the private log forget everything up to decree, but never what recovery needs (replay starts at the
 // durable decree) or what another voter lacks.
 func (p *Partition) ReleaseLog(decree uint64) error {
