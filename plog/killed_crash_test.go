@@ -83,7 +83,10 @@ func (f *fleet) end(k *killer) {
 // work runs operations until the process is killed.
 func (f *fleet) work(k *killer, ops string) {
 	for i := 0; i < len(ops) && !k.dead.Load(); i++ {
-		f.do(ops[i], f.rng.IntN(fleetLogs))
+		f.mu.Lock()
+		on := f.rng.IntN(fleetLogs)
+		f.mu.Unlock()
+		f.do(ops[i], on)
 	}
 }
 
