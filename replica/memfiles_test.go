@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,4 +53,32 @@ func TestListOfTablesIsLookedAtNowAndThen(t *testing.T) {
 		must(t, os.WriteFile(list, nil, 0o644))
 		must(t, write(100))
 	})
+}
+
+// TestMemtablesFillOneAfterAnother: partitions that are written evenly fill their memtables at different times, however many they are.
+func TestMemtablesFillOneAfterAnother(t *testing.T) {
+	for _, partitions := range []uint32{2, 8, 64, 1000} {
+		sizes := make([]int64, partitions)
+		for id := range partitions {
+			sizes[id] = memTableBytes(minMemTableBytes, id)
+		}
+		slices.Sort(sizes)
+		if least := sizes[0]; least < minMemTableBytes*7/8 || sizes[partitions-1] > minMemTableBytes {
+			t.Errorf("%d partitions have memtables of %d to %d bytes", partitions, least, sizes[partitions-1])
+		}
+		for i := range sizes[1:] {
+			if apart := sizes[i+1] - sizes[i]; apart < minMemTableBytes/8/int64(3*partitions) {
+				t.Errorf("two of %d partitions have memtables that are only %d bytes apart", partitions, apart)
+			}
+		}
+	}
+}
+
+// TestLeastMemtable: badger refuses memtables that are too small for what a partition writes.
+func TestLeastMemtable(t *testing.T) {
+	db, mem, err := openDB(t.TempDir(), &Options{}, minMemTableBytes*7/8, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, closeDB(db, mem))
 }

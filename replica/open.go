@@ -51,7 +51,7 @@ func (p *Partition) open(ctx context.Context) error {
 	if err := p.checkPresent(dir); err != nil {
 		return err
 	}
-	db, mem, err := openDB(filepath.Join(dir, DBDir), p.o, p.log)
+	db, mem, err := openDB(filepath.Join(dir, DBDir), p.o, memTableBytes(p.o.MemTableBytes, p.id), p.log)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
@@ -306,8 +306,15 @@ func newRawNode(c *raft.Config) (rn *raft.RawNode, err error) {
 	return raft.NewRawNode(c)
 }
 
+// memTableBytes is the size of a partition's memtable: up to an eighth below the limit, and a different one for each partition. Keys are
+// spread evenly, so with one size for all the memtables of a node would all be full, and be written to the disk, at the same moment.
+func memTableBytes(limit int64, id uint32) int64 {
+	const golden = 0x9e3779b9 // neighbours come far apart, and any number of partitions is spread evenly
+	return limit - int64(float64(id*golden)/(1<<32)*float64(limit/8))
+}
+
 // openDB opens a partition's database at what its synced tables hold.
-func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, *memFiles, error) {
+func openDB(dir string, o *Options, memTable int64, log *slog.Logger) (*badger.DB, *memFiles, error) {
 	mapped.Install()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err
@@ -331,7 +338,7 @@ func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, *memFiles, er
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(o.IndexCacheBytes).
-		WithMemTableSize(o.MemTableBytes).
+		WithMemTableSize(memTable).
 		WithNumMemtables(maxUnflushed).
 		WithNumCompactors(2).
 		WithValueThreshold(1 << 20).
@@ -344,7 +351,7 @@ func openDB(dir string, o *Options, log *slog.Logger) (*badger.DB, *memFiles, er
 	if err != nil {
 		return nil, nil, err
 	}
-	mem, err := openMemFiles(dir, o.MemTableBytes)
+	mem, err := openMemFiles(dir, memTable)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}

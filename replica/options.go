@@ -87,7 +87,8 @@ type Options struct {
 	// ApplyBytes bounds the entries handed to the state at once; default 4 MiB.
 	ApplyBytes int
 
-	// MemTableBytes is badger's memtable size per partition; default 16 MiB, at least 8 MiB. What is not durable yet
+	// MemTableBytes is badger's memtable size per partition; default 16 MiB, at least 8 MiB. Partitions' differ by up to an
+	// eighth below it, so that they are not full all at once. What is not durable yet
 	// (to be replayed after a crash) is up to about five of them.
 	MemTableBytes int64
 	// IndexCacheBytes bounds the table indexes a partition keeps in memory; 0 (default) keeps all of them.
