@@ -77,7 +77,6 @@ func (n *Node) openFolder(ctx context.Context) error {
 	}
 	n.onClose("addresses file", folder.removeAddresses)
 	r := n.opts.replicaOptions(folder.Identity)
-	r.Dir, r.Syncer = partitionsDir, plog.NewSyncer(plog.SyncerOptions{})
 	r.EnsureDefaults()
 	n.limits = limits{mutation: r.MaxMutationBytes, duplicated: r.MaxDuplicatedBytes}
 	return n.acceptClients(ctx)
