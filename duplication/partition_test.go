@@ -2,6 +2,7 @@ package duplication
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ type testPartition struct {
 	follower   bool
 	confirmed  map[string]uint64
 	records    int
+	readOnly   bool // progress cannot be recorded
 	baseline   replica.Baseline
 	// own is what a remote must end up with: this cluster's user mutations in order.
 	own []mutation.SourceMutation
@@ -79,6 +81,9 @@ func (p *testPartition) Subscribe(s replica.Subscriber) func() {
 }
 
 func (p *testPartition) RecordConfirmed(remote string, decree uint64) error {
+	if p.readOnly {
+		return errors.New("no space")
+	}
 	p.append(mutation.AppendProgress(nil, p.clock.Next(), clusterA, mutation.ProgressRecord{Remote: remote, Decree: decree}))
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -244,7 +244,7 @@ func (p *pipeline) pause(ctx context.Context, err error) {
 	if !p.skipRefused(err) {
 		state, delay = p.judge(err)
 	}
-	p.logger.Log(ctx, p.source.level(p.remote.Name, state, err, delay), "duplication interrupted", "state", state.String(), "error", err, "retry_in", delay)
+	p.warn(ctx, failureKind{message: "duplication interrupted", state: state}, err, delay, "state", state.String(), "retry_in", delay)
 	p.mu.Lock()
 	p.failures++
 	p.lastError, p.errorAt = err, time.Now()

@@ -19,11 +19,11 @@ func (f *feed) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-f.changed:
 			_ = pause.For(ctx, f.interval) // what was confirmed is recorded in any case
-			f.record()
+			f.record(ctx)
 		}
 	}
 	pipelines.Wait()
-	f.record()
+	f.record(ctx)
 }
 
 // dirty tells run that a remote has confirmed more.
@@ -34,14 +34,14 @@ func (f *feed) dirty() {
 	}
 }
 
-func (f *feed) record() {
+func (f *feed) record(ctx context.Context) {
 	for _, p := range f.pipelines {
-		p.record()
+		p.record(ctx)
 	}
 }
 
 // record writes what the remote has confirmed into the partition, if that is news.
-func (p *pipeline) record() {
+func (p *pipeline) record(ctx context.Context) {
 	p.mu.Lock()
 	confirmed, news := p.confirmed, p.known && p.confirmed != p.recorded
 	p.mu.Unlock()
@@ -50,7 +50,7 @@ func (p *pipeline) record() {
 	}
 	if err := p.feed.partition.RecordConfirmed(p.remote.Name, confirmed); err != nil {
 		// Nothing is lost: the remote itself knows, and the next confirmation tries again.
-		p.logger.Warn("duplication progress cannot be recorded", "confirmed", confirmed, "error", err)
+		p.warn(ctx, failureKind{message: "duplication progress cannot be recorded"}, err, 0, "confirmed", confirmed)
 		return
 	}
 	p.mu.Lock()

@@ -201,3 +201,22 @@ func TestOneWarningPerRemote(t *testing.T) {
 		t.Errorf("%d lines name who was refused", n)
 	}
 }
+
+// Nor are there as many warnings as partitions when none can record what a remote has.
+func TestOneWarningOfProgressThatIsNotRecorded(t *testing.T) {
+	log := &recordingHandler{least: slog.LevelWarn}
+	h := newHarness(t, 8, Options{RetryMax: time.Hour, Logger: slog.New(log)})
+	h.startReceiver()
+	for _, p := range h.partitions {
+		p.readOnly = true
+	}
+	h.startSource()
+	for i, p := range h.partitions {
+		p.write(1, 10)
+		h.targets[i].mustEqual(t, p)
+	}
+	h.stopSource() // records in every partition
+	if n := log.count("cannot be recorded"); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+}

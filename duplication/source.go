@@ -182,15 +182,15 @@ func (s *Source) savePaused(remote string, paused bool) error {
 
 // failureKind is what a failure of one partition usually has in common with those of the others.
 type failureKind struct {
-	remote string
-	state  State
-	reason peerpb.RefusalReason
+	message string
+	remote  string
+	state   State
+	reason  peerpb.RefusalReason
 }
 
 // level is how loud a failure is to be logged. All partitions meet the same one at about the same time, so only the first of a
-// kind warns until it is tried again.
-func (s *Source) level(remote string, state State, err error, delay time.Duration) slog.Level {
-	kind := failureKind{remote: remote, state: state}
+// kind warns until a pause, of RetryMax at least, has passed.
+func (s *Source) level(kind failureKind, err error, pause time.Duration) slog.Level {
 	if refusal := (*refusalError)(nil); errors.As(err, &refusal) {
 		kind.reason = refusal.reason
 	}
@@ -200,8 +200,14 @@ func (s *Source) level(remote string, state State, err error, delay time.Duratio
 	if now.Before(s.warned[kind]) {
 		return slog.LevelDebug
 	}
-	s.warned[kind] = now.Add(max(delay, s.o.RetryMax))
+	s.warned[kind] = now.Add(max(pause, s.o.RetryMax))
 	return slog.LevelWarn
+}
+
+// warn logs a failure, as loud as its kind deserves.
+func (p *pipeline) warn(ctx context.Context, kind failureKind, err error, pause time.Duration, attrs ...any) {
+	kind.remote = p.remote.Name
+	p.logger.Log(ctx, p.source.level(kind, err, pause), kind.message, append(attrs, "error", err)...)
 }
 
 func (s *Source) hasRemote(name string) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -201,7 +200,7 @@ func (n *Node) startDuplication(ctx context.Context) error {
 		ClusterID: id.ClusterID, PartitionCount: id.Partitions, Remotes: n.opts.DuplicateTo, Network: n.client, Jobs: n.tasks,
 		TailBytes: int(n.opts.DupTailBytes), BatchBytes: int(n.opts.DupBatchBytes), WindowBytes: int(n.opts.DupWindowBytes),
 		MaxTailBytes: int(n.opts.Dup.TailTotalBytes), WindowBatches: n.opts.Dup.WindowBatches, ReadAheadBytes: int(n.opts.Dup.ReadAheadBytes),
-		Logger: slog.New(newSparseHandler(n.opts.Logger.Handler(), "remote", warningPause)), Registerer: n.registry,
+		Logger: n.opts.Logger, Registerer: n.registry,
 	}
 	for _, p := range n.openPartitions() {
 		o.Partitions = append(o.Partitions, p)
