@@ -109,7 +109,7 @@ type Result struct {
 	Queued    int `json:"queued,omitempty"`
 	Producers int `json:"producers,omitempty"`
 	// NsPerOp is elapsed time, CPUNsPerOp processor time of the process, AllocsPerOp heap allocations, each per task or call and
-	// in the best of ten rounds.
+	// in the best round of ten, or of three times ten with a backlog.
 	NsPerOp     float64 `json:"ns_per_op,omitempty"`
 	CPUNsPerOp  float64 `json:"cpu_ns_per_op,omitempty"`
 	AllocsPerOp float64 `json:"allocs_per_op"`
