@@ -119,7 +119,9 @@ func (p *Pool) Submit(ctx context.Context, t Task) (Handle, error) {
 	if cancelable && ctx.Err() != nil {
 		return Handle{}, context.Cause(ctx)
 	}
-	p.mu.Lock()
+	if !p.mu.TryLock() {
+		p.mu.wait()
+	}
 	c := &p.c
 	if c.closed {
 		p.mu.Unlock()

@@ -164,7 +164,9 @@ func (p *Pool) end(e *entry, err error, goOn bool) *entry {
 	if !p.o.NoTiming {
 		reading = p.clock.read()
 	}
-	p.mu.Lock()
+	if !p.mu.TryLock() {
+		p.mu.wait()
+	}
 	e.unhook()
 	if p.o.NoTiming {
 		now = p.roughly()
