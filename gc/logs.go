@@ -204,8 +204,11 @@ type Logs struct {
 	o       LogsOptions
 	every   schedule
 	metrics *logMetrics
-	// next is whose turn it is to delete a file, plus a multiple of their number. Runs do not overlap.
-	next int
+	// next is whose turn it is to delete a file, plus a multiple of their number; debt are bytes that were deleted ahead of the pace,
+	// as of debtAt. Runs do not overlap.
+	next   int
+	debt   float64
+	debtAt time.Time
 
 	// mu guards what follows; nothing is called with it held.
 	mu      sync.Mutex
@@ -284,7 +287,8 @@ func (l *Logs) run(ctx context.Context, turn Turn) error {
 // trimFor is how long a run deletes files before the logs are looked at again.
 const trimFor = time.Second
 
-// trim deletes the files that are not used again, those of all logs in turns and no faster than the pace.
+// trim deletes the files that are not used again, those of all logs in turns and no faster than the pace. However long the pause after a
+// large file is, releases do not wait for it, and a shortage that begins meanwhile ends it sooner.
 func (l *Logs) trim(turn Turn) error {
 	excess := make([]int64, len(l.o.Partitions))
 	var backlog int64
@@ -302,7 +306,10 @@ func (l *Logs) trim(turn Turn) error {
 			if l.next++; excess[i] <= 0 {
 				continue
 			}
-			if l.o.Now().After(until) {
+			if paid, err := l.payDebt(turn, backlog, until); err != nil {
+				return err
+			} else if !paid || l.o.Now().After(until) {
+				l.next--
 				l.Trigger()
 				return nil
 			}
@@ -318,13 +325,33 @@ func (l *Logs) trim(turn Turn) error {
 			excess[i] -= freed
 			backlog -= freed
 			l.metrics.trimmed.Add(float64(freed))
-			_, shortage := l.o.Space()
-			if err := turn.Sleep(l.o.Pacer.Pause(freed, backlog, shortage)); err != nil {
-				return err
-			}
+			l.debt += float64(freed)
 		}
 	}
 	return nil
+}
+
+// debtStep is how long a pause may last before it is asked again how short space is.
+const debtStep = 200 * time.Millisecond
+
+// payDebt waits until the pace allows to delete again, or until the given time.
+func (l *Logs) payDebt(turn Turn, backlog int64, until time.Time) (paid bool, err error) {
+	for {
+		_, shortage := l.o.Space()
+		rate := l.o.Pacer.Rate(backlog, shortage)
+		now := l.o.Now()
+		l.debt, l.debtAt = max(0, l.debt-rate*now.Sub(l.debtAt).Seconds()), now
+		if l.debt < 1 {
+			return true, nil
+		}
+		if !now.Before(until) {
+			return false, nil
+		}
+		wait := time.Duration(min(l.debt/rate, debtStep.Seconds()) * float64(time.Second))
+		if err := turn.Sleep(max(min(wait, until.Sub(now)), time.Microsecond)); err != nil {
+			return false, err
+		}
+	}
 }
 
 // collect releases what it may of one log. The holds are asked before the

@@ -226,3 +226,39 @@ func TestUnusedLogFilesGoAtThePace(t *testing.T) {
 		}
 	})
 }
+
+// TestReleasesDoNotWaitForThePace: where a file takes minutes at the pace, each run ends soon, and missing space ends the pause.
+func TestReleasesDoNotWaitForThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const mib = 1 << 20
+		log := &fakeLog{first: 1, last: 10, excess: 48 * mib}
+		shortage := int64(0)
+		l, err := NewLogs(LogsOptions{Partitions: []LogPartition{log}, Runner: noRunner{}, Pacer: PacerOptions{Baseline: 64 << 10},
+			Space: func() (Level, int64) { return LevelLow, shortage }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		run := func() {
+			before := time.Now()
+			if err := l.run(t.Context(), &turn{}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(before); took > trimFor+debtStep {
+				t.Fatalf("a run took %v", took)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		for len(log.trimmed) < 2 {
+			run()
+		}
+		if took := time.Since(begun); took < 80*time.Second || took > 256*time.Second { // 16 MiB at 64 KiB + 32 MiB / 300 s, and less in the end
+			t.Errorf("the second file went after %v", took)
+		}
+		begun, shortage = time.Now(), 4000*mib
+		run()
+		if took := time.Since(begun); log.excess > 0 || took > time.Second {
+			t.Errorf("with space missing %d bytes are left after %v", log.excess, took)
+		}
+	})
+}

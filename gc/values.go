@@ -53,6 +53,9 @@ func (o *ValuesOptions) EnsureDefaults() {
 	o.Name = cmp.Or(o.Name, "values")
 	o.DiscardRatio = cmp.Or(o.DiscardRatio, 0.5)
 	o.MaxRewrites = cmp.Or(o.MaxRewrites, 16)
+	if o.Paced == nil {
+		o.Paced = func(turn *threadpool.Turn) Turn { return turn }
+	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 

@@ -99,6 +99,15 @@ func TestValuesKeepThePace(t *testing.T) {
 	}
 }
 
+// TestValuesWithoutPace: Paced may be left out.
+func TestValuesWithoutPace(t *testing.T) {
+	r := &keptRunner{}
+	v, err := NewValues(ValuesOptions{Runner: r})
+	must(t, err)
+	must(t, v.Start(ctx))
+	must(t, r.run(ctx, nil))
+}
+
 func TestValuesStopsWhenCancelled(t *testing.T) {
 	db, err := badger.OpenManaged(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil))
 	must(t, err)
