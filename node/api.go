@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -143,11 +144,38 @@ func (n *Node) getJob(r *http.Request, _ none) (JobStatus, error) {
 	if err != nil {
 		return JobStatus{}, admin.BadRequest("job %q is not a number", r.PathValue("id"))
 	}
-	s, ok := n.jobs.get(id)
+	wait, err := jobWait(r.URL.Query().Get("wait"))
+	if err != nil {
+		return JobStatus{}, err
+	}
+	job, ok := n.jobs.find(id)
 	if !ok {
 		return JobStatus{}, admin.NotFound("job %d is not known; the last %d jobs are remembered", id, maxJobs)
 	}
-	return s, nil
+	if wait > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), wait)
+		defer cancel()
+		select {
+		case <-job.Done():
+		case <-ctx.Done():
+		case <-n.admin.Stopping():
+		}
+	}
+	return status(id, job), nil
+}
+
+// maxJobWait is less than clients wait for an answer.
+const maxJobWait = 20 * time.Second
+
+func jobWait(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(s)
+	if err != nil || wait < 0 || wait > maxJobWait {
+		return 0, admin.BadRequest("wait %q is not a time from 0s to %s", s, maxJobWait)
+	}
+	return wait, nil
 }
 
 func (n *Node) getGC(*http.Request, none) (GCAnswer, error) {

@@ -58,15 +58,12 @@ func (j *jobs) forgetOldestEnded() {
 	}
 }
 
-// get returns the job with number id.
-func (j *jobs) get(id uint64) (JobStatus, bool) {
+// find returns the job with number id.
+func (j *jobs) find(id uint64) (job, bool) {
 	j.mu.Lock()
-	job, ok := j.byID[id]
-	j.mu.Unlock()
-	if !ok {
-		return JobStatus{}, false
-	}
-	return status(id, job), true
+	defer j.mu.Unlock()
+	found, ok := j.byID[id]
+	return found, ok
 }
 
 func status(id uint64, j job) JobStatus {

@@ -197,7 +197,7 @@ func (f *foregroundRun) checkpoint(ctx context.Context) error {
 		return err
 	}
 	for {
-		j, err := admin.Get[job](ctx, f.client, fmt.Sprintf("/v1/jobs/%d", begun.Jobs[0].ID))
+		j, err := admin.Get[job](ctx, f.client, fmt.Sprintf("/v1/jobs/%d?wait=10s", begun.Jobs[0].ID))
 		switch {
 		case err != nil:
 			return err
@@ -205,9 +205,6 @@ func (f *foregroundRun) checkpoint(ctx context.Context) error {
 			return errors.New(j.Error)
 		case j.Done:
 			return nil
-		}
-		if err := pause.For(ctx, lagInterval); err != nil {
-			return err
 		}
 	}
 }

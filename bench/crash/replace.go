@@ -63,7 +63,7 @@ func awaitCheckpoint(ctx context.Context, client *admin.Client, id uint64) error
 		job, err := admin.Get[struct {
 			Done  bool   `json:"done"`
 			Error string `json:"error"`
-		}](ctx, client, fmt.Sprintf("/v1/jobs/%d", id))
+		}](ctx, client, fmt.Sprintf("/v1/jobs/%d?wait=10s", id))
 		switch {
 		case err != nil:
 			return err
@@ -71,11 +71,6 @@ func awaitCheckpoint(ctx context.Context, client *admin.Client, id uint64) error
 			return errors.New(job.Error)
 		case job.Done:
 			return nil
-		}
-		select {
-		case <-time.After(pollInterval):
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

@@ -17,9 +17,6 @@ import (
 	"replicanode/tasks"
 )
 
-// jobPoll is how often a job is asked whether it has ended.
-const jobPoll = 25 * time.Millisecond
-
 // node is the admin API of one node, as far as the experiment uses it. The answers' types name only what is read of them.
 type node struct {
 	client  *admin.Client
@@ -95,12 +92,7 @@ func (n *node) checkpoint(ctx context.Context, partition int) error {
 	}
 	j := answer.Jobs[0]
 	for !j.Done {
-		select {
-		case <-time.After(jobPoll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if j, err = admin.Get[job](ctx, n.client, "/v1/jobs/"+strconv.FormatUint(j.ID, 10)); err != nil {
+		if j, err = admin.Get[job](ctx, n.client, "/v1/jobs/"+strconv.FormatUint(j.ID, 10)+"?wait=10s"); err != nil {
 			return err
 		}
 	}

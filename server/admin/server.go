@@ -14,6 +14,7 @@ import (
 	"net/http/pprof"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,6 +68,7 @@ type Server struct {
 	hosts    hosts
 	listener *boundedListener
 	routes   []string
+	stopping chan struct{}
 	done     chan struct{}
 }
 
@@ -84,7 +86,8 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections < 1 {
 		return nil, fmt.Errorf("admin server: MaxConnections is %d, must be at least 1", o.MaxConnections)
 	}
-	s := &Server{opts: o, mux: http.NewServeMux(), hosts: hostsOf(o.Listener.Addr()), listener: boundListener(o.Listener, o.MaxConnections), done: make(chan struct{})}
+	s := &Server{opts: o, mux: http.NewServeMux(), hosts: hostsOf(o.Listener.Addr()), listener: boundListener(o.Listener, o.MaxConnections),
+		stopping: make(chan struct{}), done: make(chan struct{})}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(s.listener.gauge()); err != nil {
 			return nil, fmt.Errorf("register the admin server's metrics: %w", err)
@@ -108,6 +111,7 @@ func New(o Options) (*Server, error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(sync.OnceFunc(func() { close(s.stopping) }))
 	return s, nil
 }
 
@@ -144,6 +148,9 @@ func (s *Server) Start(context.Context) error {
 	}()
 	return nil
 }
+
+// Stopping is closed when Stop begins. A handler that waits for something ends then.
+func (s *Server) Stopping() <-chan struct{} { return s.stopping }
 
 // Stop lets running requests finish until ctx ends, then cuts them off. It may be called more than once, and only after Start.
 func (s *Server) Stop(ctx context.Context) error {
