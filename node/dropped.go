@@ -41,9 +41,12 @@ func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) 
 		return "", fmt.Errorf("partition %d does not exist: there are partitions 0 to %d", partition, f.Identity.Partitions-1)
 	}
 	at := &f.list[f.placement[partition]]
-	if at.err == nil {
-		if err := settleJournal(at.path, partition); err != nil {
-			return "", about(at.path, err)
+	// The journal of another folder may wait for the partition, too, which was there when the node died.
+	for i := range f.list {
+		if d := &f.list[i]; d.err == nil {
+			if err := settleJournal(d.path, partition); err != nil {
+				return "", about(d.path, err)
+			}
 		}
 	}
 	if err := f.AllowEmpty(partition); err != nil {

@@ -170,8 +170,8 @@
 // numbers of segments are never used again, so the order does not matter and redo can be repeated.
 //
 // A log with entries is away while its folder is not there, its manifest or a segment is missing or damaged, cannot be read or written, or is that of another
-// partition. Then it is not opened, the journal is not emptied, and nothing is written to it: the other logs sync themselves, and name no journal any more. That lasts until a
-// start finds the log, or another log is in its place, or it is let go (JournalOptions.LetGo, AcceptLoss). Its id goes to FORGOTTEN then, before
+// partition, or while a log stands in its place that is refused itself (KindJournalMissing). Then it is not opened, the journal is not emptied, and nothing is written to it: the other logs sync themselves, and name no journal any more. That lasts until a
+// start finds the log, or another log that can be opened is in its place, or it is let go (JournalOptions.LetGo, AcceptLoss). Its id goes to FORGOTTEN then, before
 // the journal is emptied: if it comes back after all and needs the journal, it lacks batches and is refused (KindJournalMissing). What is let go while it can be
 // brought back is whole, needs no journal and is not refused.
 //

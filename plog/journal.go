@@ -31,7 +31,7 @@ type JournalOptions struct {
 	Bytes int64
 	// LogDir returns the folder of a partition's log. Required.
 	LogDir func(partition uint32) string
-	// AcceptLoss opens a damaged journal all the same, brings back what can be read of it, keeps it as JOURNAL.damaged, and
+	// AcceptLoss opens a damaged or unreadable journal all the same, brings back what can be read of it, keeps it as JOURNAL.damaged, and
 	// lets logs be opened whose journal is lost. Acknowledged batches can be missing then.
 	AcceptLoss bool
 	// LetGo are partitions whose logs are about to be taken out of their places. What the journal has of them is brought back once more, so that the

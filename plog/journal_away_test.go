@@ -82,8 +82,28 @@ func (f *fleet) goOn(cl *fleetClone, i int) {
 	s.stop()
 }
 
+// refusedLog puts the manifest of another log over that of partition 1, which lacks batches that its journal had: that one is elsewhere, or has
+// given them up.
+func refusedLog(elsewhere bool) func(testing.TB, vfs.FS) {
+	return func(t testing.TB, fs vfs.FS) {
+		m, err := readManifest(fs, fleetDir(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.id++
+		if elsewhere {
+			m.journal++
+		} else if err := writeFileSynced(fs, "/d/journal/"+forgottenName, forgotten{m.id}.encode(m.journal)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := writeManifest(fs, fleetDir(1), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestJournalDamagedLog: the journal keeps what it has of a log whose manifest or segment is not what was written, or that is in the place of another
-// one, until that is mended. The others go on.
+// one, or in whose place is one that is refused, until that is mended. The others go on.
 func TestJournalDamagedLog(t *testing.T) {
 	manifest, segment := fleetDir(1)+"/"+manifestName, fleetDir(1)+"/"+segmentName(1)
 	remove := func(name string) func(testing.TB, vfs.FS) {
@@ -103,6 +123,8 @@ func TestJournalDamagedLog(t *testing.T) {
 		"another's": {manifest, func(t testing.TB, fs vfs.FS) {
 			writeFile(t, fs, manifest, readFile(t, fs, fleetDir(2)+"/"+manifestName))
 		}},
+		"another journal's": {manifest, refusedLog(true)},
+		"given up":          {manifest, refusedLog(false)},
 		"segment missing":   {segment, remove(segment)},
 		"segment truncated": {segment, func(t testing.TB, fs vfs.FS) { writeFile(t, fs, segment, nil) }},
 	} {

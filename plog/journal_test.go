@@ -156,7 +156,7 @@ func TestJournalStaleGenerations(t *testing.T) {
 	if turns < 5 {
 		t.Fatalf("%d turns", turns)
 	}
-	jf, err := openJournalFile(f.mem, "/d/journal/"+journalName)
+	jf, err := openJournalFile(f.mem, "/d/journal/"+journalName, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func journalImage(t testing.TB, rounds int) (f *fleet, lost *vfs.MemFS, b []byte
 		f.do("aha+"[i%4], i%fleetLogs)
 	}
 	lost = f.mem.CrashClone(vfs.CrashCloneCfg{})
-	jf, err := openJournalFile(lost, "/d/journal/"+journalName)
+	jf, err := openJournalFile(lost, "/d/journal/"+journalName, false)
 	if err != nil || jf.damage != nil {
 		t.Fatal(err, jf.damage)
 	}
@@ -413,7 +413,7 @@ func FuzzJournal(f *testing.F) {
 		if err := writeFileSynced(mem, "/J", b); err != nil {
 			t.Fatal(err)
 		}
-		jf, err := openJournalFile(mem, "/J")
+		jf, err := openJournalFile(mem, "/J", false)
 		if err != nil {
 			jf.close()
 			return

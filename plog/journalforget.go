@@ -59,7 +59,8 @@ func decodeForgotten(b []byte) (f forgotten, journal uint64, version uint32, ok 
 	return f, le.Uint64(b[16:]), version, true
 }
 
-// loadForgotten reads what the journal with an id has given up. A file that is not whole is an *ErrCorrupt, and is removed if loss is accepted.
+// loadForgotten reads what the journal with an id has given up. A file that is not whole is an *ErrCorrupt, and is removed if loss is accepted, as
+// is one that cannot be read.
 func (j *Journal) loadForgotten(journal uint64) error {
 	name := j.path(forgottenName)
 	if err := j.opts.FS.Remove(j.path(forgottenTmpName)); err != nil && !isNotExist(err) {
@@ -69,10 +70,10 @@ func (j *Journal) loadForgotten(journal uint64) error {
 	if isNotExist(err) {
 		return nil
 	}
-	if err != nil {
+	if err != nil && !j.opts.AcceptLoss {
 		return err
 	}
-	list, of, version, ok := decodeForgotten(b)
+	list, of, version, ok := decodeForgotten(b) // nothing of what cannot be read
 	switch {
 	case !ok && j.opts.AcceptLoss:
 		err = errors.Join(j.opts.FS.Remove(name), dirsync.Sync(j.opts.FS, j.dir))

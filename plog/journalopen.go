@@ -51,7 +51,7 @@ func OpenJournal(dir string, o JournalOptions) (*Journal, JournalReport, error) 
 func (j *Journal) path(name string) string { return j.opts.FS.PathJoin(j.dir, name) }
 
 func (j *Journal) open() (report JournalReport, err error) {
-	old, err := openJournalFile(j.opts.FS, j.path(journalName))
+	old, err := openJournalFile(j.opts.FS, j.path(journalName), j.opts.AcceptLoss)
 	var damage *ErrCorrupt
 	switch {
 	case isNotExist(err):
@@ -247,6 +247,7 @@ func (j *Journal) closeFiles() {
 type journalFile struct {
 	f         vfs.File
 	name      string
+	any       bool // what cannot be read is passed over, as damage
 	id        uint64
 	areaBytes int64
 	areas     [journalAreas]journalHeader
@@ -270,14 +271,14 @@ func (jf *journalFile) highest() (generation uint64) {
 	return generation
 }
 
-// openJournalFile checks the whole file. An error is what cannot be read at all; damage is noted. The file is never nil when the error is
-// an *ErrCorrupt.
-func openJournalFile(fsys vfs.FS, name string) (*journalFile, error) {
+// openJournalFile checks the whole file. An error is what cannot be read at all, or, if loss is accepted, what cannot be opened; damage is noted. The file
+// is never nil when the error is an *ErrCorrupt.
+func openJournalFile(fsys vfs.FS, name string, acceptLoss bool) (*journalFile, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	jf := &journalFile{f: f, name: name}
+	jf := &journalFile{f: f, name: name, any: acceptLoss}
 	if err := jf.check(); err != nil {
 		var damage *ErrCorrupt
 		if !errors.As(err, &damage) {
@@ -321,7 +322,7 @@ func (jf *journalFile) checkArea(i int) error {
 	at := int64(i) * jf.areaBytes
 	b, err := jf.read(at, journalHeaderLen)
 	if err != nil {
-		return err
+		return jf.unread(at, err)
 	}
 	h, version, ok := parseJournalHeader(b)
 	if ok && version != formatVersion {
@@ -339,7 +340,10 @@ func (jf *journalFile) checkArea(i int) error {
 	for off := jf.ends[i] + journalAlign; off < at+jf.areaBytes; off += journalAlign {
 		b, err := jf.blockAt(i, off)
 		if err != nil {
-			return err
+			if err := jf.unread(off, err); err != nil {
+				return err
+			}
+			continue
 		}
 		if blockValid(b, blockPlace{id: h.id, generation: h.generation, off: off}) {
 			jf.note(jf.ends[i])
@@ -355,6 +359,15 @@ func (jf *journalFile) note(off int64) {
 	}
 }
 
+// unread notes that a place cannot be read, which is an error unless loss is accepted.
+func (jf *journalFile) unread(off int64, err error) error {
+	if !jf.any {
+		return err
+	}
+	jf.note(off)
+	return nil
+}
+
 // scan visits the entries of the valid blocks of area i and returns where they end.
 func (jf *journalFile) scan(i int, visit func(blockEntry) error) (end int64, err error) {
 	h := jf.areas[i]
@@ -362,7 +375,7 @@ func (jf *journalFile) scan(i int, visit func(blockEntry) error) (end int64, err
 	for number := uint64(0); h.id != 0; number++ {
 		b, err := jf.blockAt(i, off)
 		if err != nil {
-			return off, err
+			return off, jf.unread(off, err)
 		}
 		was, ok, err := parseBlock(b, blockPlace{id: h.id, generation: h.generation, number: number, off: off}, visit)
 		if err != nil || !ok {

@@ -46,7 +46,7 @@ func (o *overlay) load(name string, m *manifest) (damage *ErrCorrupt, err error)
 }
 
 func (o *overlay) loadOnce(name string, m *manifest) (*ErrCorrupt, error) {
-	jf, err := openJournalFile(o, name)
+	jf, err := openJournalFile(o, name, false)
 	defer jf.close()
 	if e, ok := err.(*ErrCorrupt); ok {
 		return e, nil

@@ -85,6 +85,10 @@ func (r *redo) entry(e blockEntry) error {
 	switch {
 	case l.err != nil:
 		r.miss(l, e.log)
+	case l.m.id != e.log && r.refuses(l.m):
+		// It was put here by mistake, or too early: it is no successor of the one whose batches these are.
+		r.without(l, e.partition, &ErrCorrupt{Kind: KindJournalMissing, Offset: manifestJournal})
+		r.miss(l, e.log)
 	case l.m.id != e.log:
 		r.lose(e.log)
 	case l.m.journal != r.journal || !l.seqs[e.seq] || e.off < segmentHeaderLen:
@@ -104,6 +108,11 @@ func (r *redo) entry(e blockEntry) error {
 	}
 	r.report.Skipped++
 	return nil
+}
+
+// refuses says whether the log that m describes lacks batches, whatever this journal has.
+func (r *redo) refuses(m *manifest) bool {
+	return m.journal != 0 && (m.journal != r.journal || r.forgotten.has(m.id))
 }
 
 // miss keeps the batches of a log that cannot be brought back, unless their loss is accepted.

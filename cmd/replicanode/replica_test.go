@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicanode/node"
 	"replicanode/plog"
 )
 
@@ -84,6 +86,28 @@ func TestDropOfAKilledNode(t *testing.T) {
 	succeeds(t, nil, "gc", "undelete", name, "--data-dir", dir)
 	_, stop := runNode(t, dir, 0)
 	stop()
+}
+
+// TestDropElsewhere: a partition whose folder was moved to another disk after a kill can be dropped there, and the journal of the disk it was on does
+// not wait for it any more.
+func TestDropElsewhere(t *testing.T) {
+	dir, other := killedNode(t), filepath.Join(t.TempDir(), "other")
+	f, err := node.OpenFolders([]string{dir, other}, node.Identity{})
+	if err == nil {
+		err = f.Close()
+	}
+	moved := filepath.Join(other, "partitions", "0001")
+	if err := errors.Join(err, os.MkdirAll(filepath.Dir(moved), 0o755), os.Rename(filepath.Dir(logOf(dir, 1)), moved)); err != nil {
+		t.Fatal(err)
+	}
+	succeeds(t, nil, "replica", "drop", "--partition", "1", "--data-dir", dir, "--data-dir", other)
+	j, report, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
+	if err != nil || report.Away != nil || report.Blocks > 0 {
+		t.Fatalf("left in the journal: %v, %+v", err, report)
+	}
+	if err := plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestFolderGoneFromAKilledNode: while the folder of a partition with batches in the journal is away the others serve, and the journal
