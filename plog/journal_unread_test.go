@@ -13,12 +13,16 @@ import (
 type badSector struct {
 	path string
 	from int64
+	link bool // fails, too
 }
 
 func (b *badSector) String() string { return "bad sector" }
 
 // MaybeError implements errorfs.Injector.
 func (b *badSector) MaybeError(op errorfs.Op) error {
+	if b.link && op.Kind == errorfs.OpLink {
+		return syscall.EPERM
+	}
 	if op.Path == b.path && (op.Kind == errorfs.OpFileRead || op.Kind == errorfs.OpFileReadAt && op.Offset >= b.from) {
 		return syscall.EIO
 	}
@@ -26,7 +30,7 @@ func (b *badSector) MaybeError(op errorfs.Op) error {
 }
 
 // TestJournalUnreadable: a journal, or its list of what was given up, on a bad sector is refused with the reason, and is like a damaged one when loss is
-// accepted: the blocks before it are brought back.
+// accepted: the blocks before it are brought back. So it is where files cannot be linked.
 func TestJournalUnreadable(t *testing.T) {
 	f, lost, _, used, _ := journalImage(t, 8)
 	open := func(bad *badSector, accept bool) (*vfs.MemFS, JournalReport, error) {
@@ -41,9 +45,9 @@ func TestJournalUnreadable(t *testing.T) {
 		return mem, report, err
 	}
 	for name, bad := range map[string]*badSector{
-		"first header": {"/d/journal/" + journalName, 0},
-		"third block":  {"/d/journal/" + journalName, used[2][0]},
-		"list":         {"/d/journal/" + forgottenName, 0},
+		"first header": {path: "/d/journal/" + journalName, link: true},
+		"third block":  {path: "/d/journal/" + journalName, from: used[2][0]},
+		"list":         {path: "/d/journal/" + forgottenName},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, err := open(bad, false); !errors.Is(err, syscall.EIO) {

@@ -105,11 +105,14 @@ func (j *Journal) readForgotten(name string) ([]byte, error) {
 }
 
 // forget notes, durably, that batches of logs are given up. It comes before the journal is emptied.
-func (j *Journal) forget(logs []uint64) error {
+func (j *Journal) forget(logs []lostLog) error {
 	if len(logs) == 0 || j.id == 0 {
 		return nil
 	}
-	list := slices.Concat(j.forgotten, logs)
+	list, partitions := slices.Clone(j.forgotten), make([]uint32, 0, len(logs))
+	for _, l := range logs {
+		list, partitions = append(list, l.id), append(partitions, l.partition)
+	}
 	list = list[max(0, len(list)-maxForgotten):]
 	tmp := j.path(forgottenTmpName)
 	if err := writeFileSynced(j.opts.FS, tmp, list.encode(j.id)); err != nil {
@@ -123,6 +126,6 @@ func (j *Journal) forget(logs []uint64) error {
 		return err
 	}
 	j.forgotten = list
-	j.opts.Logger.Warn("the journal gives up what it has of logs that are gone", "dir", j.dir, "logs", len(logs))
+	j.opts.Logger.Warn("the journal gives up what it has of logs that are gone", "dir", j.dir, "partitions", partitions)
 	return nil
 }

@@ -92,8 +92,8 @@ func (j *Journal) open() (report JournalReport, err error) {
 	}
 	if report.Away != nil {
 		j.off = true
-		j.opts.Logger.Error("the journal keeps what it has of a log that is away: each private log syncs itself", "dir", j.dir,
-			"log", report.Away.Dir, "error", report.Away)
+		j.opts.Logger.Error("the journal keeps what it has of logs that are away, each private log syncs itself: put them back, mend them or drop the replicas", "dir", j.dir,
+			"logs", len(j.away), "first", report.Away.Dir, "error", report.Away)
 		return report, nil
 	}
 	if damage == nil && (j.off || old.areaBytes == j.areaSize()) {
@@ -112,13 +112,17 @@ func (j *Journal) open() (report JournalReport, err error) {
 	return report, err
 }
 
-// keepDamaged gives the damaged file a second name, before another one takes its first.
+// keepDamaged gives the damaged file a second name, before another one takes its first, or else another name.
 func (j *Journal) keepDamaged() error {
 	name := j.path(journalName + ".damaged")
 	if err := j.opts.FS.Remove(name); err != nil && !isNotExist(err) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	if err := j.opts.FS.Link(j.path(journalName), name); err != nil {
+	err := j.opts.FS.Link(j.path(journalName), name)
+	if err != nil { // not every file system has links; no journal at all is as much of a loss
+		err = j.opts.FS.Rename(j.path(journalName), name)
+	}
+	if err != nil {
 		return fmt.Errorf("keep the damaged journal: %w", err)
 	}
 	j.opts.Logger.Warn("damaged journal kept", "file", name)

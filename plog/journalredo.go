@@ -26,7 +26,13 @@ type redo struct {
 	files     map[redoFile]redoSegment
 	report    JournalReport
 	away      map[uint64]*ErrUnreachable // by log id
-	lost      []uint64                   // ids of logs whose batches are given up
+	lost      []lostLog
+}
+
+// lostLog is a log whose batches are given up.
+type lostLog struct {
+	id        uint64
+	partition uint32
 }
 
 // redoLog is the log that is in a partition's folder now.
@@ -50,7 +56,7 @@ type redoSegment struct {
 }
 
 // redo brings jf back and returns the logs whose batches are given up.
-func (j *Journal) redo(jf *journalFile) (JournalReport, []uint64, error) {
+func (j *Journal) redo(jf *journalFile) (JournalReport, []lostLog, error) {
 	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, journal: jf.id, any: j.any, letGo: j.opts.LetGo, forgotten: j.forgotten,
 		logs: map[uint32]*redoLog{}, files: map[redoFile]redoSegment{}, away: map[uint64]*ErrUnreachable{}}
 	j.away = r.away
@@ -90,7 +96,7 @@ func (r *redo) entry(e blockEntry) error {
 		r.without(l, e.partition, &ErrCorrupt{Kind: KindJournalMissing, Offset: manifestJournal})
 		r.miss(l, e.log)
 	case l.m.id != e.log:
-		r.lose(e.log)
+		r.lose(e.log, e.partition)
 	case l.m.journal != r.journal || !l.seqs[e.seq] || e.off < segmentHeaderLen:
 		// It needs nothing of this journal: it was closed, or went on with another one. Or it needs this no more.
 		l.named = true
@@ -118,7 +124,7 @@ func (r *redo) refuses(m *manifest) bool {
 // miss keeps the batches of a log that cannot be brought back, unless their loss is accepted.
 func (r *redo) miss(l *redoLog, id uint64) {
 	if r.any || slices.Contains(r.letGo, l.err.Partition) {
-		r.lose(id)
+		r.lose(id, l.err.Partition)
 		return
 	}
 	r.away[id] = l.err
@@ -128,9 +134,9 @@ func (r *redo) miss(l *redoLog, id uint64) {
 }
 
 // lose gives the batches of a log up.
-func (r *redo) lose(id uint64) {
-	if !slices.Contains(r.lost, id) {
-		r.lost = append(r.lost, id)
+func (r *redo) lose(id uint64, partition uint32) {
+	if l := (lostLog{id, partition}); !slices.Contains(r.lost, l) {
+		r.lost = append(r.lost, l)
 	}
 }
 
@@ -145,7 +151,7 @@ func (r *redo) part(partition uint32) error {
 		return fmt.Errorf("let the log of partition %d go: %w", partition, err)
 	}
 	if l.named {
-		r.lose(l.m.id)
+		r.lose(l.m.id, partition)
 	}
 	return nil
 }

@@ -164,13 +164,27 @@ func (p *Partition) openLog(dir string) (*plog.Log, error) {
 		o.Logger = p.o.Logger
 	}
 	o.Damaged = p.damaged
-	return plog.Open(dir, p.id, o)
+	log, err := plog.Open(dir, p.id, o)
+	return log, withAdvice(err)
+}
+
+// withAdvice says what can be done about a log that is damaged, or lacks its journal.
+func withAdvice(err error) error {
+	var damage *plog.ErrCorrupt
+	switch {
+	case !errors.As(err, &damage):
+		return err
+	case damage.Kind == plog.KindJournalMissing:
+		return fmt.Errorf("%w; put back the journal that belongs to the folder, or the folder that belongs here, restore a checkpoint, drop the replica, or start once with --accept-journal-loss", err)
+	default:
+		return fmt.Errorf("%w; put the file back as it was, restore a checkpoint, or drop the replica", err)
+	}
 }
 
 // damaged ends the partition when somebody who reads its log, a duplication for example, has met damage: what was acknowledged is
 // not there any more.
 func (p *Partition) damaged(e *plog.ErrCorrupt) {
-	p.fail(fmt.Errorf("private log is damaged: %w", e))
+	p.fail(withAdvice(fmt.Errorf("private log is damaged: %w", e)))
 }
 
 // recoverState finds out where to go on, and prepares the goroutine's state and the Raft group for it.

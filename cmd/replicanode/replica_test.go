@@ -154,7 +154,7 @@ func TestDamagedManifestOfAKilledNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, stop := runNode(t, dir, 0)
-	if ready := fmt.Sprintf("%+v", n.Ready()); !strings.Contains(ready, "corrupt manifest: partition 1") || strings.Contains(ready, "partition 0") {
+	if ready := fmt.Sprintf("%+v", n.Ready()); !strings.Contains(ready, "corrupt manifest: partition 1") || !strings.Contains(ready, "drop the replica") || strings.Contains(ready, "partition 0") {
 		t.Errorf("ready with a damaged manifest of partition 1: %s", ready)
 	}
 	stop()
