@@ -94,15 +94,23 @@ func (p *Partition) applyAll(ev *evaluator) error {
 
 // noteTime remembers the timestamp of the newest mutation of the batch.
 func (p *Partition) noteTime(a *applier) {
+	if ts := a.newestTime(); ts > 0 {
+		p.entryTime.Store(uint64(ts))
+	}
+}
+
+// newestTime is the timestamp of the newest mutation of the batch, 0 when there is none.
+func (a *applier) newestTime() mutation.Timestamp {
 	for _, st := range slices.Backward(a.steps) {
 		if st.effects == nil {
 			continue
 		}
 		if h, err := mutation.ParseHeader(st.entry.GetData()); err == nil {
-			p.entryTime.Store(uint64(h.Timestamp))
+			return h.Timestamp
 		}
-		return
+		return 0
 	}
+	return 0
 }
 
 // postpone forgets what was prepared of the batch, which has no room in the database; it stays queued.
@@ -237,7 +245,8 @@ func (p *Partition) write(ev *evaluator, last *raftpb.Entry) error {
 			}
 		}
 	}
-	a.record = appliedRecord{last.GetTerm(), p.clock.Last()}.append(a.record[:0])
+	p.newest = max(p.newest, a.newestTime())
+	a.record = appliedRecord{last.GetTerm(), p.newest}.append(a.record[:0])
 	a.entries = append(a.entries, badger.Entry{Key: appliedKey, Value: a.record})
 	if err := wb.SetEntryAt(&a.entries[len(a.entries)-1], last.GetIndex()); err != nil {
 		return err

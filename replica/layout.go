@@ -115,7 +115,7 @@ func appendConfirmedKey(dst []byte, remote string) []byte {
 
 // appliedRecord goes with the last decree of every applied batch.
 //
-//	version(1) = 1, term(8), a timestamp not before any applied one(8); little endian
+//	version(1) = 1, term(8), the greatest timestamp of a mutation applied up to there(8); little endian
 type appliedRecord struct {
 	term      uint64
 	timestamp mutation.Timestamp

@@ -242,6 +242,7 @@ func (p *Partition) readSystem(db *badger.DB, start uint64, r *recovered) error 
 		if err != nil {
 			return err
 		}
+		p.newest = applied.timestamp
 		p.clock.Observe(applied.timestamp)
 	}
 	return readConfirmed(txn, r.confirmed)

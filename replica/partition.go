@@ -84,6 +84,9 @@ type Partition struct {
 	applied atomic.Uint64
 	// entryTime is the timestamp of the newest mutation that this process has applied; all later ones have greater ones.
 	entryTime atomic.Uint64
+	// newest is the timestamp in the newest appliedRecord: not what the clock has given out, which a replay does not know. It belongs to
+	// whoever applies.
+	newest mutation.Timestamp
 	// decidedMs is the greatest time by which a mutation of this cluster has decided what has expired.
 	decidedMs atomic.Uint64
 	lead      atomic.Uint64
