@@ -45,16 +45,20 @@ type diskWriter struct {
 	value []byte
 	acked map[string]int
 	tried map[string]int
+	// wrote is the newest value: each is greater than all before it, in the runs before, too.
+	wrote int
 	ended error
 }
 
 func (w *diskWriter) run(stop <-chan struct{}, refused chan<- struct{}) {
-	for i := 1; ; i++ {
+	for {
 		select {
 		case <-stop:
 			return
 		default:
 		}
+		w.wrote++
+		i := w.wrote
 		k := fmt.Sprintf("writer-%d-key-%d", w.id, i%300)
 		w.tried[k] = i
 		err := try(w.p, func(tx *Tx) { _ = tx.Put([]byte(k), append(fmt.Appendf(nil, "%d ", i), w.value...), 0) })
