@@ -234,7 +234,10 @@ func (p *Partition) readSystem(db *badger.DB, start uint64, r *recovered) error 
 	if err := proto.Unmarshal(rec, r.conf); err != nil {
 		return fmt.Errorf("%w: membership: %w", errState, err)
 	}
-	if rec, err = readRecord(txn, appliedKey); err != nil {
+	// That of the start may be of an earlier batch, and lack what the decrees up to the start have.
+	newest := db.NewTransactionAt(max(start, r.durable), false)
+	defer newest.Discard()
+	if rec, err = readRecord(newest, appliedKey); err != nil {
 		return err
 	}
 	if rec != nil {
