@@ -94,15 +94,15 @@ func TestTaskCommands(t *testing.T) {
 
 func TestExplanationTellsWhyLevelsAreWhatTheyAre(t *testing.T) {
 	now := time.Now()
-	task := func(code string, base, effective threadpool.Priority, cause threadpool.Cause) threadpool.WaitingTask {
-		return threadpool.WaitingTask{Code: code, Priority: base, Effective: effective, Cause: cause, For: time.Second, Blocker: threadpool.BlockedSlot}
+	task := func(id uint64, code string, base, effective threadpool.Priority, cause threadpool.Cause) threadpool.WaitingTask {
+		return threadpool.WaitingTask{ID: id, Code: code, Priority: base, Effective: effective, Cause: cause, For: time.Second, Blocker: threadpool.BlockedSlot}
 	}
 	var out bytes.Buffer
 	err := writeExplanation(&out, node.ExplainAnswer{
 		Pool: threadpool.Explanation{Waiting: []threadpool.WaitingTask{
-			task("plain", threadpool.Low, threadpool.Low, threadpool.CauseSubmitted),
-			task("lifted", threadpool.High, threadpool.High, threadpool.CauseMoved),
-			task("old", threadpool.Low, threadpool.Common, threadpool.CauseAged),
+			task(1, "plain", threadpool.Low, threadpool.Low, threadpool.CauseSubmitted),
+			task(2, "lifted", threadpool.High, threadpool.High, threadpool.CauseMoved),
+			task(3, "old", threadpool.Low, threadpool.Common, threadpool.CauseAged),
 		}},
 		Adaptive: tasks.AdaptiveStatus{Enabled: true, Decisions: []tasks.AdaptiveDecision{
 			{At: now, Reason: tasks.LagOverTarget, Lever: "load_private_log", From: "common", To: "high", Signal: 3.25},
@@ -112,7 +112,7 @@ func TestExplanationTellsWhyLevelsAreWhatTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"plain": "plain low 1s slot false", "lifted": "lifted high, moved 1s slot false", "old": "old common, aged from low 1s slot false",
+		"1": "1 plain low 1s slot false", "2": "2 lifted high, moved 1s slot false", "3": "3 old common, aged from low 1s slot false",
 		now.Local().Format("15:04:05.000"): now.Local().Format("15:04:05.000") + " load_private_log common high lag_over_target 3.25",
 	} {
 		if got := row(t, out.String(), name); got != want {
