@@ -33,8 +33,8 @@ func lowUntil(worked *atomic.Int64) threadpool.Func {
 	}
 }
 
-// sampleStarts submits Common tasks at intervals and fills in how long each waited for its start.
-func sampleStarts(ctx context.Context, p *threadpool.Pool, r *Result, samples int, interval time.Duration) error {
+// sampleStarts measures how long work that is begun every so often waits for its start. do runs its argument and waits for it.
+func sampleStarts(ctx context.Context, r *Result, samples int, interval time.Duration, do func(work func()) error) error {
 	waits := make([]time.Duration, 0, samples)
 	for range samples {
 		if err := pause.For(ctx, interval); err != nil {
@@ -42,11 +42,7 @@ func sampleStarts(ctx context.Context, p *threadpool.Pool, r *Result, samples in
 		}
 		began := time.Now()
 		var wait time.Duration
-		err := p.Do(ctx, threadpool.Task{Code: "urgent", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
-			wait = time.Since(began)
-			return nil
-		}})
-		if err != nil {
+		if err := do(func() { wait = time.Since(began) }); err != nil {
 			return err
 		}
 		waits = append(waits, wait)
@@ -57,18 +53,42 @@ func sampleStarts(ctx context.Context, p *threadpool.Pool, r *Result, samples in
 	return nil
 }
 
+// urgently runs work as a Common task of the pool.
+func urgently(ctx context.Context, p *threadpool.Pool) func(work func()) error {
+	return func(work func()) error {
+		return p.Do(ctx, threadpool.Task{Code: "urgent", Priority: threadpool.Common, Run: func(context.Context, *threadpool.Turn) error {
+			work()
+			return nil
+		}})
+	}
+}
+
+// measureStartFree measures starts with a free slot, and those of bare goroutines, below which no pool can get.
 func measureStartFree(ctx context.Context, o *Options) ([]Result, error) {
 	r := Result{Subject: ours, Goal: "p99 at most 50 µs"}
 	p, err := openPool(ctx, threadpool.Options{Workers: o.Workers})
 	if err != nil {
 		return nil, err
 	}
-	err = sampleStarts(ctx, p, &r, o.Samples, time.Millisecond)
+	err = sampleStarts(ctx, &r, o.Samples, time.Millisecond, urgently(ctx, p))
 	if stopErr := stopPool(p); err == nil {
 		err = stopErr
 	}
 	r.Met = r.P99Us <= 50
-	return []Result{r}, err
+	if err != nil {
+		return []Result{r}, err
+	}
+	bare := Result{Subject: "bare goroutine"}
+	err = sampleStarts(ctx, &bare, o.Samples, time.Millisecond, func(work func()) error {
+		ended := make(chan struct{})
+		go func() {
+			work()
+			close(ended)
+		}()
+		<-ended
+		return nil
+	})
+	return []Result{r, bare}, err
 }
 
 // measureStartPreempt fills every slot with Low work, reserve included, so that only yielding can make room.
@@ -85,7 +105,7 @@ func measureStartPreempt(ctx context.Context, o *Options) ([]Result, error) {
 		}
 	}
 	if err == nil {
-		err = sampleStarts(ctx, p, &r, o.Samples, 3*time.Millisecond)
+		err = sampleStarts(ctx, &r, o.Samples, 3*time.Millisecond, urgently(ctx, p))
 	}
 	if stopErr := stopPool(p); err == nil {
 		err = stopErr
@@ -192,7 +212,7 @@ func measureThrottled(ctx context.Context, o *Options) ([]Result, error) {
 		}
 	}
 	if err == nil {
-		err = sampleStarts(ctx, p, &r, o.Samples, time.Millisecond)
+		err = sampleStarts(ctx, &r, o.Samples, time.Millisecond, urgently(ctx, p))
 	}
 	if stopErr := stopPool(p); err == nil {
 		err = stopErr
