@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"replicanode/bench/plogbench"
+	"replicanode/bench/report"
 )
 
 func main() {
@@ -39,6 +39,7 @@ func run() error {
 	o.Progress = func(what string) { fmt.Fprintf(os.Stderr, "\r\x1b[K%s", what) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	o.EnsureDefaults()
 	results, err := plogbench.Run(ctx, o)
 	fmt.Fprint(os.Stderr, "\r\x1b[K")
 	for _, r := range results {
@@ -47,9 +48,9 @@ func run() error {
 	if err != nil || *file == "" {
 		return err
 	}
-	b, err := json.MarshalIndent(map[string]any{"runs": results}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(*file, append(b, '\n'), 0o644)
+	return report.WriteJSON(*file, report.Document{
+		Config:  map[string]any{"only": o.Only, "round_seconds": o.Round.Seconds(), "rounds": o.Rounds},
+		Machine: report.ThisMachine(o.Dir),
+		Results: results,
+	})
 }

@@ -6,15 +6,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
-	"time"
 
+	"replicanode/bench/report"
 	"replicanode/bench/sched"
 )
 
@@ -40,7 +38,7 @@ func run() error {
 	o.Progress = func(what string) { fmt.Fprintf(os.Stderr, "\r\x1b[K%s", what) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	began := time.Now()
+	o.EnsureDefaults()
 	results, err := sched.Run(ctx, o)
 	fmt.Fprint(os.Stderr, "\r\x1b[K")
 	if *file != "-" {
@@ -51,18 +49,13 @@ func run() error {
 	if err != nil || *file == "" {
 		return err
 	}
-	b, err := json.MarshalIndent(map[string]any{
-		"config":  map[string]any{"tasks": o.Tasks, "samples": o.Samples, "saturation_seconds": o.Saturation.Seconds(), "seconds": time.Since(began).Seconds()},
-		"machine": map[string]any{"cpus": runtime.NumCPU(), "gomaxprocs": runtime.GOMAXPROCS(0), "go": runtime.Version(), "arch": runtime.GOARCH},
-		"results": results,
-	}, "", "  ")
-	if err != nil {
-		return err
+	document := report.Document{
+		Config:  map[string]any{"tasks": o.Tasks, "samples": o.Samples, "saturation_seconds": o.Saturation.Seconds()},
+		Machine: report.ThisMachine("."),
+		Results: results,
 	}
-	b = append(b, '\n')
 	if *file == "-" {
-		_, err = os.Stdout.Write(b)
-		return err
+		return report.EncodeJSON(os.Stdout, document)
 	}
-	return os.WriteFile(*file, b, 0o644)
+	return report.WriteJSON(*file, document)
 }
