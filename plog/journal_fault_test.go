@@ -87,18 +87,9 @@ func (f *fleet) faulty(fault error) {
 	}
 }
 
-// TestJournalGivenUp: after a failed sync of the journal the logs of its round are dead, the others go on, and a dead one cannot be opened again before
-// the journal was brought back.
-func TestJournalGivenUp(t *testing.T) {
-	mem := vfs.NewCrashableMem()
-	f := newFleet(t, mem, [fleetLogs]state{}, 0, newRand())
-	fail := false
-	f.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if fail && op.Kind == errorfs.OpFileSyncData && op.Path == "/d/journal/"+journalName {
-			return syscall.EIO
-		}
-		return nil
-	}))
+// startFaulty starts the fleet on files that may fail, and appends a little to each log.
+func (f *fleet) startFaulty(mem *vfs.MemFS, fault func(op errorfs.Op) error) {
+	f.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(fault))
 	for _, w := range f.worlds {
 		w.fs = f.fs
 	}
@@ -106,6 +97,20 @@ func TestJournalGivenUp(t *testing.T) {
 	for range 3 {
 		f.do('+', 0)
 	}
+}
+
+// TestJournalGivenUp: after a failed sync of the journal the logs of its round are dead, the others go on, and a dead one cannot be opened again before
+// the journal was brought back.
+func TestJournalGivenUp(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	f := newFleet(t, mem, [fleetLogs]state{}, 0, newRand())
+	fail := false
+	f.startFaulty(mem, func(op errorfs.Op) error {
+		if fail && op.Kind == errorfs.OpFileSyncData && op.Path == "/d/journal/"+journalName {
+			return syscall.EIO
+		}
+		return nil
+	})
 	fail = true
 	w := f.worlds[0]
 	s := w.c.current()
@@ -135,19 +140,12 @@ func TestJournalOfADeadLog(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	f := newFleet(t, mem, [fleetLogs]state{}, 0, newRand())
 	var fail atomic.Bool
-	f.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	f.startFaulty(mem, func(op errorfs.Op) error {
 		if fail.Load() && op.Kind == errorfs.OpFileSyncData && strings.HasPrefix(op.Path, fleetDir(0)) {
 			return syscall.EIO
 		}
 		return nil
-	}))
-	for _, w := range f.worlds {
-		w.fs = f.fs
-	}
-	f.start()
-	for range 3 {
-		f.do('+', 0)
-	}
+	})
 	fail.Store(true)
 	for range 100 {
 		f.do('a', 1)

@@ -24,21 +24,14 @@ func TestFailedSyncWithMoreBehind(t *testing.T) {
 			f.bytes = of.bytes
 			var hold atomic.Bool
 			entered, gate := make(chan struct{}, 1), make(chan struct{})
-			f.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			f.startFaulty(mem, func(op errorfs.Op) error {
 				if op.Kind == errorfs.OpFileSyncData && strings.HasPrefix(op.Path, of.path) && hold.CompareAndSwap(true, false) {
 					entered <- struct{}{}
 					<-gate
 					return syscall.EIO
 				}
 				return nil
-			}))
-			for _, w := range f.worlds {
-				w.fs = f.fs
-			}
-			f.start()
-			for range 3 {
-				f.do('+', 0)
-			}
+			})
 			results := f.failBehind(&hold, entered, gate)
 			for n, err := range results {
 				if !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
