@@ -145,7 +145,7 @@ func (e *experiment) steady(ctx context.Context) (cycles []int, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer writes.Stop(ctx)
+	defer e.stopLoad(ctx, writes)
 	sampler := startSampler(ctx, e.admin.lag)
 	defer sampler.stop()
 	begun := time.Now()
@@ -196,7 +196,7 @@ func (e *experiment) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer writes.Stop(ctx)
+	defer e.stopLoad(ctx, writes)
 	storm := e.startStorm(ctx, nil)
 	defer storm.abort()
 	if err := e.sleep(ctx, leadIn); err != nil {
@@ -242,7 +242,7 @@ func (e *experiment) failover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer writes.Stop(ctx)
+	defer e.stopLoad(ctx, writes)
 	storm := e.startStorm(ctx, nil)
 	defer storm.abort()
 	if err := e.sleep(ctx, seconds(e.opts.FailoverSeconds)); err != nil {
@@ -272,6 +272,7 @@ func (e *experiment) startLoad(ctx context.Context, part uint64) (*load.Open, er
 	})
 }
 
+// stopLoad ends the load. A primary that does not answer is waited for only so long.
 func (e *experiment) stopLoad(ctx context.Context, writes *load.Open) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()

@@ -15,11 +15,12 @@ const (
 )
 
 // storm asks a node for maintenance, at a fixed concurrency: each asker has one request open at any time. A cycle of an asker is
-// one checkpoint of a partition, one run of the disk statistics and one of each kind of garbage collection, so that however slowly a policy lets maintenance run, equal numbers of cycles are equal work.
+// one checkpoint of a partition, one run of the disk statistics and one of each kind of garbage collection, so that however slowly
+// a policy lets maintenance run, equal numbers of cycles are equal work.
 type storm struct {
 	cycle  func(ctx context.Context, asker int) error
-	quota  []int // cycles of each asker; nil: until stopAsking
-	done   []int // written by the askers, read after wait
+	quota  []int // cycles of each asker; nil: until finish
+	done   []int // each written by its asker, read once ended is closed
 	asking atomic.Bool
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

@@ -23,7 +23,7 @@ func (e *experiment) throttled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer writes.Stop(ctx)
+	defer e.stopLoad(ctx, writes)
 	begun := time.Now()
 	slow, stop := context.WithCancel(ctx)
 	defer stop()

@@ -55,6 +55,8 @@ type Options struct {
 	Preload bool `json:"preload"`
 	// Seed fixes schedule, keys and values. Default 0.
 	Seed uint64 `json:"seed"`
+
+	drain time.Duration // how long the last answers are waited for; default drainTime
 }
 
 const (
@@ -80,6 +82,7 @@ func (o *Options) EnsureDefaults() {
 	o.Theta = cmp.Or(o.Theta, w.Theta)
 	o.Keys = cmp.Or(o.Keys, w.Keys)
 	o.ValueSize = cmp.Or(o.ValueSize, w.ValueSize)
+	o.drain = cmp.Or(o.drain, drainTime)
 }
 
 // Validate checks every field after EnsureDefaults.
@@ -103,14 +106,14 @@ func (o *Options) Validate() error {
 }
 
 func (o *Options) workload() (load.Workload, error) {
-	reads, writes, err := ParseRatio(o.Ratio)
+	reads, writes, err := parseRatio(o.Ratio)
 	return load.Workload{
 		Keys: o.Keys, Dist: o.Dist, Theta: o.Theta, ValueSize: o.ValueSize, Reads: reads, Writes: writes, Prefix: "key:", Seed: o.Seed,
 	}, err
 }
 
-// ParseRatio reads "reads:writes", such as "9:1" or "0:1".
-func ParseRatio(s string) (reads, writes uint32, err error) {
+// parseRatio reads "reads:writes", such as "9:1" or "0:1".
+func parseRatio(s string) (reads, writes uint32, err error) {
 	r, w, ok := strings.Cut(s, ":")
 	a, errR := strconv.ParseUint(r, 10, 20)
 	b, errW := strconv.ParseUint(w, 10, 20)
@@ -127,8 +130,20 @@ type driver interface {
 	Stop(ctx context.Context) error
 }
 
+// length is how long requests are made; 0: until there were enough.
+func (o *Options) length() time.Duration {
+	length := time.Duration(o.Seconds * float64(time.Second))
+	if o.QPS > 0 && o.Requests > 0 {
+		if due := time.Duration(float64(o.Requests) / o.QPS * float64(time.Second)); length == 0 || due < length {
+			return due
+		}
+	}
+	return length
+}
+
 // Run loads the server and measures it. While it runs it writes one line a second to progress, which may be nil. When ctx ends,
-// or the server closes a connection, the result so far comes with the error.
+// or the server closes a connection, the result so far comes with the error. A server that does not answer is not waited for
+// longer than 10 s after the last request.
 func Run(ctx context.Context, o Options, progress io.Writer) (Result, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
@@ -151,47 +166,46 @@ func Run(ctx context.Context, o Options, progress io.Writer) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	sum := watch(ctx, d, progress)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	sum := watch(ctx, d, o.length(), progress)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.drain)
 	defer cancel()
 	err = d.Stop(drain)
-	sum.add(d.Take())
-	return newResult(o, sum.Stats), errors.Join(ctx.Err(), err)
+	sum.Add(d.Take())
+	return newResult(o, sum), errors.Join(ctx.Err(), err)
 }
 
 func start(ctx context.Context, o Options, w load.Workload) (driver, error) {
-	duration := time.Duration(o.Seconds * float64(time.Second))
 	if o.QPS == 0 {
 		return load.StartClosed(ctx, load.ClosedOptions{
 			Addr: o.Addr, Password: o.Password, Clients: o.Clients, Pipeline: o.Pipeline,
-			Requests: o.Requests, Duration: duration, Workload: w,
+			Requests: o.Requests, Duration: o.length(), Workload: w,
 		})
 	}
-	if o.Requests > 0 {
-		due := time.Duration(float64(o.Requests) / o.QPS * float64(time.Second))
-		if duration == 0 || due < duration {
-			duration = due
-		}
-	}
 	return load.StartOpen(ctx, load.OpenOptions{
-		Addr: o.Addr, Password: o.Password, Connections: o.Clients, Rate: o.QPS, Arrivals: o.Arrivals, Duration: duration, Workload: w,
+		Addr: o.Addr, Password: o.Password, Connections: o.Clients, Rate: o.QPS, Arrivals: o.Arrivals, Duration: o.length(), Workload: w,
 	})
 }
 
-// watch shows every second of the load until it ends by itself or ctx does.
-func watch(ctx context.Context, d driver, progress io.Writer) *total {
-	sum := newTotal()
+// watch shows every second of the load until no more requests are made (after length, unless that is 0), it ends by itself, or ctx
+// does.
+func watch(ctx context.Context, d driver, length time.Duration, progress io.Writer) load.Stats {
+	sum := load.NewStats()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var over <-chan time.Time
+	if length > 0 {
+		over = time.After(length)
+	}
 	for begun := time.Now(); ; {
 		select {
 		case <-tick.C:
 			s := d.Take()
 			fmt.Fprintf(progress, "%5.0fs  %8.0f/s  read p99 %s ms  write p99 %s ms  errors %d\n", time.Since(begun).Seconds(), s.Rate(),
 				report.Millis(report.QuantilesOf(s.Reads).P99), report.Millis(report.QuantilesOf(s.Writes).P99), s.Errors)
-			sum.add(s)
+			sum.Add(s)
+		case <-over:
+			return sum
 		case <-d.Done():
-			sum.add(d.Take())
 			return sum
 		case <-ctx.Done():
 			return sum

@@ -126,6 +126,29 @@ func TestInterruptedRunKeepsItsResult(t *testing.T) {
 	}
 }
 
+// A server that answers nothing cannot hold the run beyond its time.
+func TestARunEndsThoughTheServerIsStuck(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, o := range map[string]Options{"closed loop": {}, "open loop": {QPS: 100}} {
+		t.Run(name, func(t *testing.T) {
+			o.Addr, o.Clients, o.Seconds, o.Ratio, o.drain = l.Addr().String(), 2, 0.1, "0:1", 50*time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			r, err := Run(ctx, o, nil)
+			if ctx.Err() != nil {
+				t.Fatalf("the run went on until it was interrupted: %v", err)
+			}
+			if r.Rate != 0 || r.Errors == 0 {
+				t.Errorf("rate %v, %d errors, %v", r.Rate, r.Errors, err)
+			}
+		})
+	}
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	for want, o := range map[string]Options{
 		"seconds -1":     {Seconds: -1},

@@ -3,7 +3,6 @@ package kv
 import (
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -107,32 +106,3 @@ func (r Result) Write(w io.Writer) error {
 func (r Result) Document() report.Document {
 	return report.Document{Config: r.options, Machine: report.ThisMachine(""), Results: []Result{r}}
 }
-
-// total sums the windows of a run.
-type total struct {
-	load.Stats
-}
-
-func newTotal() *total {
-	return &total{load.Stats{Reads: load.NewHistogram(), Writes: load.NewHistogram(), SendDelay: load.NewHistogram()}}
-}
-
-func (t *total) add(s load.Stats) {
-	t.Elapsed += s.Elapsed
-	t.Reads.Merge(s.Reads)
-	t.Writes.Merge(s.Writes)
-	t.SendDelay.Merge(s.SendDelay)
-	t.Errors += s.Errors
-	t.Unanswered += s.Unanswered
-	for _, e := range s.ErrorTexts {
-		i := slices.IndexFunc(t.ErrorTexts, func(have load.ErrorText) bool { return have.Text == e.Text })
-		if i >= 0 {
-			t.ErrorTexts[i].Count += e.Count
-		} else if len(t.ErrorTexts) < maxErrorTexts {
-			t.ErrorTexts = append(t.ErrorTexts, e)
-		}
-	}
-}
-
-// maxErrorTexts bounds the different error texts that are shown.
-const maxErrorTexts = 8

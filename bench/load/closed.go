@@ -239,6 +239,7 @@ func (c *closedClient) batch(in *replies) error {
 		if err != nil {
 			for _, o := range left {
 				c.rec.unanswered(o.read, took)
+				c.opts.ledger.disown(o)
 			}
 		}
 		c.rec.mu.Unlock()
@@ -276,10 +277,8 @@ func (c *closedClient) write() (finish func(failed error) error, err error) {
 
 func (c *closedClient) settle(o op, r reply, took time.Duration) {
 	if r.kind == '-' {
-		c.rec.failed(string(r.text), 1)
-		if l := c.opts.ledger; l != nil && !o.read {
-			l.refuse(o.key, o.seq)
-		}
+		c.rec.failed(string(r.text))
+		c.opts.ledger.disown(o)
 		return
 	}
 	c.rec.answered(o.read, took)

@@ -2,6 +2,8 @@ package load
 
 import (
 	"context"
+	"errors"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -9,10 +11,6 @@ import (
 	"testing"
 	"time"
 )
-
-func contextWithTimeout(d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), d)
-}
 
 func TestClosedLoopMakesExactlyItsRequests(t *testing.T) {
 	var reads, writes atomic.Int64
@@ -81,7 +79,7 @@ func TestClosedLoopStopsMidwayAndCutsAStuckServer(t *testing.T) {
 	}
 	<-stuck
 	<-stuck
-	ctx, cancel := contextWithTimeout(200 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(testContext(t), 200*time.Millisecond)
 	defer cancel()
 	if err := d.Stop(ctx); err == nil || !strings.Contains(err.Error(), "timeout") {
 		t.Errorf("Stop = %v, want a timeout", err)
@@ -148,7 +146,7 @@ func TestReadBackCountsWhatIsLost(t *testing.T) {
 		t.Errorf("read back %+v, %v, want %+v", v, err, want)
 	}
 	// A refused write below the last acknowledged one was never owed.
-	l.refuse(3, l.acked[3]-1)
+	l.disown(op{key: 3, seq: l.acked[3] - 1})
 	want.Acknowledged--
 	want.Lost--
 	if v, err := ReadBack(testContext(t), s.addr(), "", w, l); err != nil || v != want {
@@ -181,5 +179,45 @@ func TestClosedOptionsAreChecked(t *testing.T) {
 		if _, err := StartClosed(testContext(t), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// What one driver was not answered, a later one's acknowledgements of the same keys do not cover.
+func TestUnansweredWritesStayUnowed(t *testing.T) {
+	var cut atomic.Bool
+	s := newFakeServer(t, func(n int, _ []string) error {
+		if cut.Load() && n%100 == 0 {
+			return io.EOF
+		}
+		return nil
+	})
+	w := Workload{Keys: 10}
+	l := NewLedger(w.Keys)
+	var acknowledged uint64
+	for _, lossy := range []bool{true, false} {
+		cut.Store(lossy)
+		d := startOpen(t, OpenOptions{Addr: s.addr(), Connections: 2, Rate: 5000, Arrivals: Evenly, Duration: 100 * time.Millisecond, Workload: w, Ledger: l})
+		waitDone(t, testContext(t), d.Done())
+		if err := d.Stop(testContext(t)); (err != nil) != lossy {
+			t.Fatalf("connections are cut: %v, Stop = %v", lossy, err)
+		}
+		acknowledged += d.Take().Requests()
+	}
+	if got := l.Acknowledged(); got != acknowledged {
+		t.Errorf("the ledger has %d acknowledged writes, the drivers were answered %d", got, acknowledged)
+	}
+	if v, err := ReadBack(testContext(t), s.addr(), "", w, l); err != nil || v.Lost != 0 {
+		t.Errorf("read back %+v, %v", v, err)
+	}
+}
+
+func TestAnInterruptedReadBackSaysSo(t *testing.T) {
+	never := make(chan struct{})
+	s := newFakeServer(t, func(int, []string) error { <-never; return nil })
+	t.Cleanup(func() { close(never) })
+	ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
+	defer cancel()
+	if _, err := ReadBack(ctx, s.addr(), "", Workload{Keys: 10}, NewLedger(10)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ReadBack = %v", err)
 	}
 }

@@ -31,8 +31,9 @@
 //
 // # Bounds
 //
-// Requests without an answer are bounded per connection ([OpenOptions.MaxInFlight]). When a connection is at its bound the
-// whole schedule waits for it, and the requests that fell due in the meantime keep their time. A reply longer than
+// Requests without an answer are bounded per connection ([OpenOptions.MaxInFlight]), and so are the bytes of those that its socket
+// does not take yet, by a share of 256 MiB. When a connection is at a bound the whole schedule waits for it, and the requests that
+// fell due in the meantime keep their time. A reply longer than
 // [MaxReplyBytes], or of a type that neither SET nor GET answers with, ends its connection. Lost connections are not opened
 // again: their requests count as errors.
 //

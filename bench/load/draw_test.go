@@ -17,21 +17,21 @@ import (
 
 func TestScheduleFollowsItsRate(t *testing.T) {
 	const rate, n = 8000.0, 200_000
-	s, err := NewSchedule(Poisson, rate, 7)
+	s, err := newSchedule(Poisson, rate, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := NewSchedule(Poisson, rate, 7)
-	other, _ := NewSchedule(Poisson, rate, 8)
+	again, _ := newSchedule(Poisson, rate, 7)
+	other, _ := newSchedule(Poisson, rate, 8)
 	var last time.Duration
 	var sum, squares float64
 	same := 0
 	for range n {
-		at := s.Next()
-		if at != again.Next() {
+		at := s.next()
+		if at != again.next() {
 			t.Fatal("the same seed gave another schedule")
 		}
-		if at == other.Next() {
+		if at == other.next() {
 			same++
 		}
 		gap := (at - last).Seconds()
@@ -48,9 +48,9 @@ func TestScheduleFollowsItsRate(t *testing.T) {
 	if same > n/100 {
 		t.Error("another seed gave the same schedule")
 	}
-	e, _ := NewSchedule(Evenly, 1000, 0)
+	e, _ := newSchedule(Evenly, 1000, 0)
 	for i := range 5000 {
-		if at := e.Next(); at != time.Duration(i)*time.Millisecond {
+		if at := e.next(); at != time.Duration(i)*time.Millisecond {
 			t.Fatalf("arrival %d at %v", i, at)
 		}
 	}
@@ -58,7 +58,7 @@ func TestScheduleFollowsItsRate(t *testing.T) {
 
 func TestScheduleRefusesRates(t *testing.T) {
 	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1), MaxRate + 1} {
-		if _, err := NewSchedule(Poisson, rate, 0); err == nil {
+		if _, err := newSchedule(Poisson, rate, 0); err == nil {
 			t.Errorf("rate %v was taken", rate)
 		}
 	}

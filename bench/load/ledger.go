@@ -8,25 +8,27 @@ import (
 	"time"
 )
 
-// maxRefused bounds how many refused writes a ledger remembers one by one.
-const maxRefused = 1 << 20
+// maxUnowed bounds how many writes without an acknowledgement a ledger remembers one by one.
+const maxUnowed = 1 << 20
 
 // Ledger remembers which writes were acknowledged: the writes of a key are numbered 1, 2, 3 … and all of them travel on one
-// connection, so the highest acknowledged number and the refused ones below it say everything. It takes 8 bytes a key.
+// connection, so the highest acknowledged number and those below it that were not acknowledged say everything. It takes 8 bytes a
+// key.
 //
-// While a driver runs, the ledger is the driver's; ask it anything only after the driver has stopped.
+// While a driver runs, the ledger is the driver's; ask it anything only after the driver has stopped. Several drivers may fill it,
+// one after the other.
 type Ledger struct {
 	issued []uint32 // written by the goroutine that makes requests
 	acked  []uint32 // each key written by the goroutine that reads its connection
 
 	mu      sync.Mutex
-	refused map[uint64]struct{} // key<<32 | number, of writes the server refused
-	inexact bool                // more were refused than fit
+	unowed  map[uint64]struct{} // key<<32 | number, of writes that were refused, not sent or not answered
+	inexact bool                // there were more than fit
 }
 
 // NewLedger makes a ledger for this many keys, 1 to MaxKeys.
 func NewLedger(keys uint32) *Ledger {
-	return &Ledger{issued: make([]uint32, keys), acked: make([]uint32, keys), refused: map[uint64]struct{}{}}
+	return &Ledger{issued: make([]uint32, keys), acked: make([]uint32, keys), unowed: map[uint64]struct{}{}}
 }
 
 func (l *Ledger) issue(key uint32) uint32 {
@@ -36,14 +38,18 @@ func (l *Ledger) issue(key uint32) uint32 {
 
 func (l *Ledger) acknowledge(key, seq uint32) { l.acked[key] = seq }
 
-func (l *Ledger) refuse(key, seq uint32) {
+// disown remembers that nobody acknowledged an operation. A nil ledger and reads are none of its business.
+func (l *Ledger) disown(o op) {
+	if l == nil || o.read {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.refused) >= maxRefused {
+	if len(l.unowed) >= maxUnowed {
 		l.inexact = true
 		return
 	}
-	l.refused[uint64(key)<<32|uint64(seq)] = struct{}{}
+	l.unowed[uint64(o.key)<<32|uint64(o.seq)] = struct{}{}
 }
 
 // Acknowledged returns how many writes were acknowledged.
@@ -52,8 +58,8 @@ func (l *Ledger) Acknowledged() uint64 {
 	for _, a := range l.acked {
 		n += uint64(a)
 	}
-	for r := range l.refused {
-		if uint32(r) < l.acked[r>>32] {
+	for w := range l.unowed {
+		if uint32(w) < l.acked[w>>32] {
 			n--
 		}
 	}
@@ -67,9 +73,9 @@ func (l *Ledger) missing(key, found uint32) uint64 {
 		return 0
 	}
 	n := uint64(acked - found)
-	if len(l.refused) > 0 {
+	if len(l.unowed) > 0 {
 		for seq := found + 1; seq < acked; seq++ {
-			if _, ok := l.refused[uint64(key)<<32|uint64(seq)]; ok {
+			if _, ok := l.unowed[uint64(key)<<32|uint64(seq)]; ok {
 				n--
 			}
 		}
@@ -87,7 +93,7 @@ type Verdict struct {
 	KeysShort uint64 `json:"keys_short"`
 	// Unacknowledged is how many keys hold a newer write than their last acknowledged one: sent, applied, never answered.
 	Unacknowledged uint64 `json:"unacknowledged"`
-	// Inexact says that more writes were refused than the ledger remembers: Lost may then be too high.
+	// Inexact says that more writes were not acknowledged than the ledger remembers: Acknowledged and Lost may then be too high.
 	Inexact bool `json:"inexact,omitempty"`
 }
 
@@ -96,15 +102,21 @@ var errNeverWritten = errors.New("a value that was never written")
 
 // ReadBack reads every key of the workload from the server at addr and compares it with the ledger. The driver that filled the
 // ledger must have stopped. An error says that the comparison could not be made, or that a key holds what nobody wrote.
-func ReadBack(ctx context.Context, addr, password string, w Workload, l *Ledger) (Verdict, error) {
+func ReadBack(ctx context.Context, addr, password string, w Workload, l *Ledger) (v Verdict, err error) {
 	w.EnsureDefaults()
 	conn, err := dial(ctx, addr, password)
 	if err != nil {
 		return Verdict{}, err
 	}
 	defer conn.Close()
+	// An end of ctx cuts the connection, and is the reason that counts.
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	v := Verdict{Acknowledged: l.Acknowledged(), Inexact: l.inexact}
+	v = Verdict{Acknowledged: l.Acknowledged(), Inexact: l.inexact}
 	c, in := newCodec(w), newReplies(conn)
 	var out []byte
 	for first := uint32(0); first < w.Keys; first += readBackBatch {

@@ -33,7 +33,12 @@ type OpenOptions struct {
 	// Ledger remembers acknowledged writes; nil keeps none. It must have as many keys as the workload, and the values must
 	// be at least MinStampedValue long.
 	Ledger *Ledger
+
+	maxUnsent int // bytes that wait for the sockets, of all connections together
 }
+
+// defaultUnsent is far more than waits at a server that keeps up, and less than a machine has.
+const defaultUnsent = 256 << 20
 
 // EnsureDefaults fills the fields that are zero.
 func (o *OpenOptions) EnsureDefaults() {
@@ -41,6 +46,7 @@ func (o *OpenOptions) EnsureDefaults() {
 	o.Arrivals = cmp.Or(o.Arrivals, Poisson)
 	o.Tick = cmp.Or(o.Tick, 500*time.Microsecond)
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1<<15)
+	o.maxUnsent = cmp.Or(o.maxUnsent, defaultUnsent)
 	o.Workload.EnsureDefaults()
 }
 
@@ -68,7 +74,7 @@ func (o *OpenOptions) Validate() error {
 // Open is a running open-loop driver. Take and Stop may be called from any goroutine.
 type Open struct {
 	opts     OpenOptions
-	schedule *Schedule
+	schedule *schedule
 	gen      *generator
 	conns    []*openConn
 	sender   *recorder
@@ -93,7 +99,7 @@ func StartOpen(ctx context.Context, o OpenOptions) (*Open, error) {
 	}
 	d := &Open{opts: o, sender: newRecorder(), done: make(chan struct{})}
 	var err error
-	if d.schedule, err = NewSchedule(o.Arrivals, o.Rate, o.Workload.Seed); err != nil {
+	if d.schedule, err = newSchedule(o.Arrivals, o.Rate, o.Workload.Seed); err != nil {
 		return nil, err
 	}
 	if d.gen, err = newGenerator(o.Workload, 0, o.Ledger); err != nil {
@@ -106,7 +112,7 @@ func StartOpen(ctx context.Context, o OpenOptions) (*Open, error) {
 			d.closeConns()
 			return nil, err
 		}
-		c, err := newOpenConn(tcp, o.MaxInFlight, d.readerRs[i%len(d.readerRs)], o.Ledger)
+		c, err := newOpenConn(tcp, &o, d.readerRs[i%len(d.readerRs)])
 		if err != nil {
 			_ = tcp.Close()
 			d.closeConns()
@@ -136,8 +142,13 @@ func (d *Open) closeConns() {
 // send makes every request that is due, at every tick, until the schedule ends and everything is answered, or Stop.
 func (d *Open) send() {
 	defer close(d.done)
-	next := d.schedule.Next()
+	next := d.schedule.next()
 	var pending *op // drawn, but its connection is at its bound
+	defer func() {
+		if pending != nil {
+			d.opts.Ledger.disown(*pending)
+		}
+	}()
 	for {
 		now := time.Since(d.started)
 		full := false
@@ -153,11 +164,12 @@ func (d *Open) send() {
 				full = true
 				continue
 			case pushLost:
-				d.sender.failed("not sent: the connection is lost", 1)
+				d.sender.failed("not sent: the connection is lost")
+				d.opts.Ledger.disown(*pending)
 			case pushed:
 				Record(d.sender.stats.SendDelay, now-next, 1)
 			}
-			pending, next = nil, d.schedule.Next()
+			pending, next = nil, d.schedule.next()
 		}
 		d.sender.mu.Unlock()
 		open := false

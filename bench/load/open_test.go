@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -126,7 +127,7 @@ func TestOpenLoopStopGivesUpWithItsContext(t *testing.T) {
 	s.before = func(int, []string) error { <-never; return nil }
 	t.Cleanup(func() { close(never) })
 	d := startOpen(t, OpenOptions{Addr: s.addr(), Rate: 1000, Workload: Workload{Keys: 100}})
-	ctx, cancel := contextWithTimeout(100 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
 	defer cancel()
 	<-ctx.Done()
 	if err := d.Stop(ctx); err != nil {
@@ -173,5 +174,26 @@ func TestPasswordIsSent(t *testing.T) {
 	waitDone(t, testContext(t), d.Done())
 	if s := d.Take(); s.Errors != 0 {
 		t.Errorf("errors: %v", s.ErrorTexts)
+	}
+}
+
+// Whatever a server does not take is bounded in bytes too: large values would fill the memory long before MaxInFlight.
+func TestOpenLoopBoundsWhatWaitsForTheSocket(t *testing.T) {
+	never := make(chan struct{})
+	s := newFakeServer(t, func(int, []string) error { <-never; return nil })
+	t.Cleanup(func() { close(never) })
+	d := startOpen(t, OpenOptions{
+		Addr: s.addr(), Connections: 2, Rate: 5000, Workload: Workload{Keys: 100, ValueSize: 256 << 10}, maxUnsent: 4 << 20,
+	})
+	ctx, cancel := context.WithTimeout(testContext(t), 200*time.Millisecond)
+	defer cancel()
+	<-ctx.Done()
+	if err := d.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range d.conns {
+		if unsent := len(c.out) - c.outAt; unsent == 0 || unsent > 2<<20+300<<10 {
+			t.Errorf("%d bytes wait for a socket, want up to 2 MiB and one request", unsent)
+		}
 	}
 }

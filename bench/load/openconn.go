@@ -27,6 +27,7 @@ type openConn struct {
 
 	out     []byte // encoded, not yet in the socket from outAt on
 	outAt   int
+	mostOut int // bytes of out that may wait for the socket before nothing more is pushed
 	writeFn func(fd uintptr) bool
 	wrote   int
 	wroteE  error
@@ -38,12 +39,14 @@ type openConn struct {
 	lost       error       // why replies ended; set before the reading goroutine ends
 }
 
-func newOpenConn(tcp *net.TCPConn, inFlight int, rec *recorder, l *Ledger) (*openConn, error) {
+func newOpenConn(tcp *net.TCPConn, o *OpenOptions, rec *recorder) (*openConn, error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("prepare connection: %w", err)
 	}
-	c := &openConn{tcp: tcp, raw: raw, rec: rec, ledger: l, ring: make([]sent, 1<<bits.Len(uint(inFlight-1)))}
+	c := &openConn{
+		tcp: tcp, raw: raw, rec: rec, ledger: o.Ledger, ring: make([]sent, 1<<bits.Len(uint(o.MaxInFlight-1))), mostOut: o.maxUnsent / o.Connections,
+	}
 	c.writeFn = func(fd uintptr) bool {
 		for {
 			c.wrote, c.wroteE = syscall.Write(int(fd), c.out[c.outAt:])
@@ -69,7 +72,7 @@ func (c *openConn) push(codec *codec, o op, due time.Duration) pushResult {
 		return pushLost
 	}
 	head := c.head.Load()
-	if head-c.tail.Load() >= uint64(len(c.ring)) {
+	if unsent := len(c.out) - c.outAt; unsent > 0 && unsent >= c.mostOut || head-c.tail.Load() >= uint64(len(c.ring)) {
 		return pushFull
 	}
 	c.ring[head&uint64(len(c.ring)-1)] = sent{op: o, due: due}
@@ -147,10 +150,8 @@ func (c *openConn) record(in *replies, now time.Duration) error {
 
 func (c *openConn) settle(s sent, r reply, now time.Duration) {
 	if r.kind == '-' {
-		c.rec.failed(string(r.text), 1)
-		if c.ledger != nil && !s.op.read {
-			c.ledger.refuse(s.op.key, s.op.seq)
-		}
+		c.rec.failed(string(r.text))
+		c.ledger.disown(s.op)
 		return
 	}
 	c.rec.answered(s.op.read, now-s.due)
@@ -167,6 +168,7 @@ func (c *openConn) abandon(now time.Duration) {
 	for ; tail < head; tail++ {
 		s := c.ring[tail&uint64(len(c.ring)-1)]
 		c.rec.unanswered(s.op.read, now-s.due)
+		c.ledger.disown(s.op)
 	}
 	c.tail.Store(tail)
 }

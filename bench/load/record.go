@@ -1,8 +1,8 @@
 package load
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -66,8 +66,47 @@ func (s Stats) Rate() float64 {
 	return float64(s.Requests()) / s.Elapsed.Seconds()
 }
 
-func newStats() Stats {
+// NewStats are those of an empty window.
+func NewStats() Stats {
 	return Stats{Reads: NewHistogram(), Writes: NewHistogram(), SendDelay: NewHistogram()}
+}
+
+// Add makes s the stats of its window and the other's, the one after the other.
+func (s *Stats) Add(other Stats) {
+	s.Elapsed += other.Elapsed
+	s.merge(other)
+}
+
+// merge adds what happened in the same window.
+func (s *Stats) merge(other Stats) {
+	s.Reads.Merge(other.Reads)
+	s.Writes.Merge(other.Writes)
+	s.SendDelay.Merge(other.SendDelay)
+	s.Errors += other.Errors
+	s.Unanswered += other.Unanswered
+	for _, e := range other.ErrorTexts {
+		s.tell(e)
+	}
+	slices.SortStableFunc(s.ErrorTexts, func(a, b ErrorText) int { return cmp.Compare(b.Count, a.Count) })
+}
+
+// tell counts errors of one text; of too many different ones the first are kept.
+func (s *Stats) tell(e ErrorText) {
+	i := slices.IndexFunc(s.ErrorTexts, func(have ErrorText) bool { return have.Text == e.Text })
+	switch {
+	case i >= 0:
+		s.ErrorTexts[i].Count += e.Count
+	case len(s.ErrorTexts) < maxErrorTexts:
+		s.ErrorTexts = append(s.ErrorTexts, e)
+	}
+}
+
+// reset makes s that of an empty window, in the memory it has.
+func (s *Stats) reset() {
+	s.Reads.Reset()
+	s.Writes.Reset()
+	s.SendDelay.Reset()
+	*s = Stats{Reads: s.Reads, Writes: s.Writes, SendDelay: s.SendDelay, ErrorTexts: s.ErrorTexts[:0]}
 }
 
 // maxRecorders bounds the memory of histograms, about half a mebibyte a recorder.
@@ -86,10 +125,9 @@ func newRecorders(n int) []*recorder {
 type recorder struct {
 	mu    sync.Mutex
 	stats Stats
-	texts map[string]uint64
 }
 
-func newRecorder() *recorder { return &recorder{stats: newStats(), texts: map[string]uint64{}} }
+func newRecorder() *recorder { return &recorder{stats: NewStats()} }
 
 // answered records a reply; the caller holds mu.
 func (r *recorder) answered(read bool, latency time.Duration) {
@@ -104,52 +142,24 @@ func (r *recorder) answered(read bool, latency time.Duration) {
 func (r *recorder) unanswered(read bool, age time.Duration) {
 	r.answered(read, age)
 	r.stats.Unanswered++
-	r.failed("not answered", 1)
+	r.failed("not answered")
 }
 
-// failed records n requests that failed in the same way; the caller holds mu.
-func (r *recorder) failed(text string, n uint64) {
-	if n == 0 {
-		return
-	}
-	r.stats.Errors += n
-	text = text[:min(len(text), maxErrorLength)]
-	if _, known := r.texts[text]; known || len(r.texts) < maxErrorTexts {
-		r.texts[text] += n
-	}
+// failed records a request that failed; the caller holds mu.
+func (r *recorder) failed(text string) {
+	r.stats.Errors++
+	r.stats.tell(ErrorText{Text: text[:min(len(text), maxErrorLength)], Count: 1})
 }
 
 // collect moves what the recorders hold into one Stats and empties them.
 func collect(recorders []*recorder, elapsed time.Duration) Stats {
-	sum := newStats()
+	sum := NewStats()
 	sum.Elapsed = elapsed
-	texts := map[string]uint64{}
 	for _, r := range recorders {
 		r.mu.Lock()
-		sum.Reads.Merge(r.stats.Reads)
-		sum.Writes.Merge(r.stats.Writes)
-		sum.SendDelay.Merge(r.stats.SendDelay)
-		sum.Errors += r.stats.Errors
-		sum.Unanswered += r.stats.Unanswered
-		for t, n := range r.texts {
-			texts[t] += n
-		}
-		r.stats.Reads.Reset()
-		r.stats.Writes.Reset()
-		r.stats.SendDelay.Reset()
-		r.stats.Errors, r.stats.Unanswered = 0, 0
-		clear(r.texts)
+		sum.merge(r.stats)
+		r.stats.reset()
 		r.mu.Unlock()
 	}
-	for t, n := range texts {
-		sum.ErrorTexts = append(sum.ErrorTexts, ErrorText{Text: t, Count: n})
-	}
-	slices.SortFunc(sum.ErrorTexts, func(a, b ErrorText) int {
-		if a.Count != b.Count {
-			return int(int64(b.Count) - int64(a.Count))
-		}
-		return strings.Compare(a.Text, b.Text)
-	})
-	sum.ErrorTexts = sum.ErrorTexts[:min(len(sum.ErrorTexts), maxErrorTexts)]
 	return sum
 }

@@ -17,8 +17,8 @@ const (
 	Evenly Arrivals = "evenly"
 )
 
-// Schedule is a sequence of arrival times, fixed by its kind, rate and seed.
-type Schedule struct {
+// schedule is a sequence of arrival times, fixed by its kind, rate and seed.
+type schedule struct {
 	kind Arrivals
 	gap  float64 // mean nanoseconds between arrivals
 	n    uint64  // arrivals so far (evenly)
@@ -26,19 +26,19 @@ type Schedule struct {
 	rng  *rand.Rand
 }
 
-// NewSchedule makes a schedule of `rate` arrivals a second, which must be positive.
-func NewSchedule(kind Arrivals, rate float64, seed uint64) (*Schedule, error) {
+// newSchedule makes a schedule of `rate` arrivals a second, which must be positive.
+func newSchedule(kind Arrivals, rate float64, seed uint64) (*schedule, error) {
 	if kind != Poisson && kind != Evenly {
 		return nil, fmt.Errorf("arrivals %q: must be %q or %q", kind, Poisson, Evenly)
 	}
 	if !(rate > 0) || rate > MaxRate {
 		return nil, fmt.Errorf("rate %v: must be above 0 and at most %d a second", rate, MaxRate)
 	}
-	return &Schedule{kind: kind, gap: 1e9 / rate, rng: newRand(seed, streamArrivals)}, nil
+	return &schedule{kind: kind, gap: 1e9 / rate, rng: newRand(seed, streamArrivals)}, nil
 }
 
-// Next returns when the next request is due, counted from the start of the schedule. It never decreases.
-func (s *Schedule) Next() time.Duration {
+// next returns when the next request is due, counted from the start of the schedule. It never decreases.
+func (s *schedule) next() time.Duration {
 	if s.kind == Evenly {
 		at := float64(s.n) * s.gap
 		s.n++
