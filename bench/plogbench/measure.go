@@ -35,7 +35,7 @@ func recordsOf(size, n int) [][]byte {
 	return out
 }
 
-// fill in what a phase of d with n calls says.
+// set fills in what a phase of d with so many calls says.
 func (r *Result) set(d time.Duration, calls uint64, h *hdrhistogram.Histogram, allocs uint64) {
 	r.Records = calls * uint64(r.Batch)
 	r.PerSecond = float64(r.Records) / d.Seconds()
@@ -69,12 +69,12 @@ func measureAppend(ctx context.Context, o *Options, sc *scenario, f Factory, dir
 func measureLogs(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
 	open := f.Open
 	if f.Name == sc.subjects[0].Name {
-		journal, _, err := plog.OpenJournal(dir+"-journal", plog.JournalOptions{LogDir: func(uint32) string { return dir }})
-		if err != nil {
+		var journal *plog.Journal
+		if journal, _, err = plog.OpenJournal(dir+"-journal", plog.JournalOptions{LogDir: func(uint32) string { return dir }}); err != nil {
 			return sc.Result, err
 		}
 		syncer := plog.NewSyncer(plog.SyncerOptions{Journal: journal})
-		if err := syncer.Start(ctx); err != nil {
+		if err = syncer.Start(ctx); err != nil {
 			return sc.Result, err
 		}
 		defer func() { err = errors.Join(err, syncer.Stop(context.WithoutCancel(ctx))) }()

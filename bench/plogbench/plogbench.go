@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,9 +21,9 @@ import (
 type Options struct {
 	// Dir is where the logs are made. Empty: the system's folder for temporary files.
 	Dir string
-	// Round is how long one subject is measured at a time. 0: 1 s.
+	// Round is how long one subject is measured at a time, 1 ms to 1 h. 0: 1 s.
 	Round time.Duration
-	// Rounds is how often. 0: 3.
+	// Rounds is how often, 1 to 1000. 0: 3.
 	Rounds int
 	// ReadBytes is the size of the logs that are read. 0: 256 MiB.
 	ReadBytes int64
@@ -39,21 +40,31 @@ type Options struct {
 // EnsureDefaults fills what is zero.
 func (o *Options) EnsureDefaults() {
 	o.Dir = cmp.Or(o.Dir, os.TempDir())
-	if o.Round <= 0 {
-		o.Round = time.Second
-	}
-	if o.Rounds <= 0 {
-		o.Rounds = 3
-	}
-	if o.ReadBytes <= 0 {
-		o.ReadBytes = 256 << 20
-	}
-	if o.OpenBytes <= 0 {
-		o.OpenBytes = 1 << 30
-	}
+	o.Round = cmp.Or(o.Round, time.Second)
+	o.Rounds = cmp.Or(o.Rounds, 3)
+	o.ReadBytes = cmp.Or(o.ReadBytes, 256<<20)
+	o.OpenBytes = cmp.Or(o.OpenBytes, 1<<30)
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
+}
+
+// Validate reports the first field out of range. It expects EnsureDefaults to have run.
+func (o *Options) Validate() error {
+	for _, name := range o.Only {
+		if !slices.Contains(Names(), name) {
+			return fmt.Errorf("no measurement %q; there are %s", name, strings.Join(Names(), ", "))
+		}
+	}
+	switch {
+	case o.Round < time.Millisecond || o.Round > time.Hour:
+		return fmt.Errorf("round of %v is not within 1ms and 1h", o.Round)
+	case o.Rounds < 1 || o.Rounds > 1000:
+		return fmt.Errorf("%d rounds are not within 1 and 1000", o.Rounds)
+	case o.ReadBytes < 0 || o.OpenBytes < 0:
+		return fmt.Errorf("logs of %d and %d bytes: must not be negative", o.ReadBytes, o.OpenBytes)
+	}
+	return nil
 }
 
 // Result is one line of the table.
@@ -90,6 +101,9 @@ type scenario struct {
 // Run measures everything and returns the results in a fixed order. It ends early when ctx does.
 func Run(ctx context.Context, o Options) ([]Result, error) {
 	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
 	var out []Result
 	for _, sc := range scenarios(&o) {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, sc.Scenario) {
@@ -107,7 +121,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 			}
 		}
 		for _, rs := range rounds {
-			slices.SortFunc(rs, func(a, b Result) int { return int(a.PerSecond - b.PerSecond) })
+			slices.SortFunc(rs, func(a, b Result) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
 			out = append(out, rs[len(rs)/2])
 		}
 	}

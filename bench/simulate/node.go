@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"replicanode/bench/report"
 	"replicanode/threadpool"
 )
 
@@ -46,6 +48,9 @@ type task struct {
 	started   bool
 }
 
+// defaultSlice is the work between two yields of a load that does not say.
+const defaultSlice = 10 * time.Millisecond
+
 // node is one simulated node.
 type node struct {
 	o      *Options
@@ -60,8 +65,7 @@ type node struct {
 }
 
 func newNode(o *Options, p *Policy, t *tally, number, partitions int) (*node, error) {
-	slice := 10 * time.Millisecond
-	m, err := threadpool.NewModel(threadpool.Options{Workers: o.Workers, Guards: p.Guards.pool(), Slice: slice, NoTiming: true})
+	m, err := threadpool.NewModel(threadpool.Options{Workers: o.Workers, Guards: p.Guards.pool(), Slice: defaultSlice, NoTiming: true})
 	if err != nil {
 		return nil, err
 	}
@@ -182,11 +186,7 @@ func (n *node) dispatch(now time.Duration) {
 func (n *node) work(now time.Duration, id uint64, t *task) {
 	ran := t.left
 	if !n.policy.NoYield {
-		slice := time.Duration(n.o.Workload.Loads[t.load].Slice)
-		if slice == 0 {
-			slice = 10 * time.Millisecond
-		}
-		ran = min(ran, slice)
+		ran = min(ran, cmp.Or(time.Duration(n.o.Workload.Loads[t.load].Slice), defaultSlice))
 	}
 	n.schedule(event{at: now + ran, task: id, ran: ran})
 }
@@ -235,13 +235,8 @@ func (t *tally) results() []Result {
 		out = append(out, Result{
 			Name:   Names()[0],
 			Policy: t.policy.Name, Code: l.Code, Priority: t.priority[i], Submitted: t.submitted[i], Started: t.started[i], Finished: t.finished[i],
-			Rejected: t.rejected[i], WaitMs: quantiles(t.wait[i]), TotalMs: quantiles(t.total[i]), OldestMs: float64(t.oldest[i]) / 1e6,
+			Rejected: t.rejected[i], WaitMs: report.QuantilesOf(t.wait[i]), TotalMs: report.QuantilesOf(t.total[i]), OldestMs: float64(t.oldest[i]) / 1e6,
 		})
 	}
 	return out
-}
-
-func quantiles(h *hdrhistogram.Histogram) Quantiles {
-	ms := func(v int64) float64 { return float64(v) / 1000 }
-	return Quantiles{P50: ms(h.ValueAtQuantile(50)), P99: ms(h.ValueAtQuantile(99)), Max: ms(h.Max())}
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 	"unicode"
 
+	"replicanode/bench/report"
 	"replicanode/threadpool"
 )
 
@@ -58,7 +59,7 @@ type Load struct {
 // Workload is what arrives at every node and, if it says so, how many nodes there are and what policies are to be judged. A
 // file with Loads alone is enough.
 type Workload struct {
-	// Loads arrive at every partition, 1 to 100.
+	// Loads arrive at every partition, 1 to 100, each with a code of its own.
 	Loads []Load `json:"loads"`
 	// Nodes, Partitions and Workers are as in Options, which go before them. 0: left to Options.
 	Nodes      int `json:"nodes,omitempty"`
@@ -137,10 +138,10 @@ func (w Workload) Validate() error {
 }
 
 func (w Workload) validateLoads() error {
-	switch {
-	case len(w.Loads) == 0 || len(w.Loads) > 100:
+	if len(w.Loads) == 0 || len(w.Loads) > 100 {
 		return fmt.Errorf("%d loads are not within 1 and 100", len(w.Loads))
 	}
+	codes := map[string]bool{}
 	for _, l := range w.Loads {
 		switch {
 		case l.Code == "":
@@ -155,7 +156,10 @@ func (w Workload) validateLoads() error {
 			return fmt.Errorf("%s: spread %v is not within 0 and 3", l.Code, l.Spread)
 		case l.Slice != 0 && (l.Slice < Duration(100*time.Microsecond) || l.Slice > Duration(time.Minute)):
 			return fmt.Errorf("%s: slice %v is not within 100µs and 1m", l.Code, time.Duration(l.Slice))
+		case codes[l.Code]:
+			return fmt.Errorf("two loads are called %s: results and policies tell loads apart by their codes", l.Code)
 		}
+		codes[l.Code] = true
 	}
 	return nil
 }
@@ -321,17 +325,10 @@ type Result struct {
 	Finished  uint64 `json:"finished"`
 	Rejected  uint64 `json:"rejected"`
 	// WaitMs is from submission to start, TotalMs from submission to finish.
-	WaitMs  Quantiles `json:"wait_ms"`
-	TotalMs Quantiles `json:"total_ms"`
+	WaitMs  report.Quantiles `json:"wait_ms"`
+	TotalMs report.Quantiles `json:"total_ms"`
 	// OldestMs is the longest wait among the tasks that had not started in the end.
 	OldestMs float64 `json:"oldest_waiting_ms"`
-}
-
-// Quantiles sum up a distribution, in milliseconds.
-type Quantiles struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
 }
 
 // Run simulates every policy on every node.

@@ -80,7 +80,9 @@ func TestWorkloadsAreReadAndChecked(t *testing.T) {
 	for bad, want := range map[string]string{
 		"": "empty", "[]": "object", `{"loads":[{"code":"a","every":1}]}`: "loads.every", `{"loads":[{"code":"a","priority":7}]}`: "loads.priority",
 		`{"loads":[{"code":"a","every":"9000h","mean":"1s"}]}`: "every must be", `{"loads":[{"code":"a","every":"1s","mean":"9000h"}]}`: "mean",
-		`{"loads":[{"code":"a b","every":"1s","mean":"1s"}]}`: "printed", `{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[]}`: "policies is empty",
+		`{"loads":[{"code":"a b","every":"1s","mean":"1s"}]}`:                                      "printed",
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"},{"code":"a","every":"2s","mean":"1s"}]}`:  "two loads are called a",
+		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[]}`:                          "policies is empty",
 		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p"},{"name":"p"}]}`: "two policies are called p",
 		`{"loads":[{"code":"a","every":"1s","mean":"1s"}],"policies":[{"name":"p\nq"}]}`:           "printed",
 	} {

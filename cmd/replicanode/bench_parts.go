@@ -98,6 +98,10 @@ func runPlogBench(c *cli.Context) error {
 	if only := c.String("only"); only != "" {
 		o.Only = strings.Split(only, ",")
 	}
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return usagef("bench plog: %v", err)
+	}
 	// One syncer for all logs is what a node has; its own for each is what it is compared with.
 	syncer := plog.NewSyncer(plog.SyncerOptions{})
 	if err := syncer.Start(c.Context); err != nil {
