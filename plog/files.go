@@ -15,6 +15,10 @@ import (
 // occupy the disk for long while appends wait for it.
 const zeroChunk = 1 << 20
 
+// zeroPiece is how much of it one call writes. Linux keeps what one call wrote in folios as large as the call, and each later sync of
+// some bytes looks at the whole folio they are in: with 16 MiB a synced append of 100 B takes 4 % longer than with 64 KiB.
+const zeroPiece = 64 << 10
+
 // spare is a released segment file, fully written once.
 type spare struct {
 	name string
@@ -299,13 +303,16 @@ func zero(f vfs.File, from, to int64) error {
 	if err := f.Preallocate(from, to-from); isDiskFull(err) {
 		return err
 	}
-	buf := make([]byte, min(zeroChunk, to-from))
-	for off := from; off < to; off += int64(len(buf)) {
-		if _, err := f.WriteAt(buf[:min(int64(len(buf)), to-off)], off); err != nil {
+	buf := make([]byte, min(zeroPiece, to-from))
+	for off := from; off < to; {
+		n := min(int64(len(buf)), to-off)
+		if _, err := f.WriteAt(buf[:n], off); err != nil {
 			return err
 		}
-		if err := f.SyncData(); err != nil {
-			return err
+		if off += n; (off-from)%zeroChunk == 0 || off == to {
+			if err := f.SyncData(); err != nil {
+				return err
+			}
 		}
 	}
 	return f.Sync()

@@ -3,6 +3,8 @@ package plogbench
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -52,49 +54,13 @@ func mallocs() uint64 {
 	return m.Mallocs
 }
 
-// measureAppend has sc.Appenders append to one log.
-func measureAppend(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
-	s, err := f.Open(dir)
-	if err != nil {
-		return sc.Result, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if log, ok := s.(*ours); ok {
-		log.alone = sc.Appenders == 1
-	}
-	return appendTo(ctx, o, sc, []Subject{s})
-}
-
-// measureLogs has each appender append to a log of its own. The factory named first shares one Syncer.
-func measureLogs(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (r Result, err error) {
-	open := f.Open
-	if f.Name == sc.subjects[0].Name {
-		var journal *plog.Journal
-		if journal, _, err = plog.OpenJournal(dir+"-journal", plog.JournalOptions{LogDir: func(uint32) string { return dir }}); err != nil {
-			return sc.Result, err
-		}
-		syncer := plog.NewSyncer(plog.SyncerOptions{Journal: journal})
-		if err = syncer.Start(ctx); err != nil {
-			return sc.Result, err
-		}
-		defer func() { err = errors.Join(err, syncer.Stop(context.WithoutCancel(ctx))) }()
-		open = Ours(syncer).Open
-	}
-	var subjects []Subject
-	defer func() {
-		for _, s := range subjects {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	for i := range sc.Logs {
-		s, err := open(dir + string(rune('A'+i/26)) + string(rune('A'+i%26)))
-		if err != nil {
-			return sc.Result, err
-		}
-		s.(*ours).alone = true
-		subjects = append(subjects, s)
-	}
-	return appendTo(ctx, o, sc, subjects)
+// contestant is a subject, or as many as there are logs, with its appenders, open while others have their turn.
+type contestant struct {
+	appenders []appender
+	appended  atomic.Int64
+	took      time.Duration
+	mallocs   uint64
+	close     func() error
 }
 
 // appender is one goroutine's part of an append phase.
@@ -106,36 +72,131 @@ type appender struct {
 	err     error
 }
 
-func appendTo(ctx context.Context, o *Options, sc *scenario, subjects []Subject) (Result, error) {
-	as := make([]appender, sc.Appenders)
-	for i := range as {
-		as[i] = appender{s: subjects[i%len(subjects)], records: recordsOf(sc.RecordBytes, sc.Batch)}
+// openLog has sc.Appenders append to one log.
+func openLog(_ context.Context, sc *scenario, f Factory, dir string) (*contestant, error) {
+	s, err := f.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	var appended atomic.Int64
-	phase := func(d time.Duration) time.Duration {
-		start := time.Now()
-		var wg sync.WaitGroup
-		for i := range as {
-			as[i].h, as[i].calls = newHistogram(), 0
-			wg.Go(func() { as[i].run(ctx, start.Add(d), &appended) })
+	if log, ok := s.(*ours); ok {
+		log.alone = sc.Appenders == 1
+	}
+	return newContestant(sc, []Subject{s}, s.Close), nil
+}
+
+// openLogs has each appender append to a log of its own. The factory named first shares one Syncer.
+func openLogs(ctx context.Context, sc *scenario, f Factory, dir string) (c *contestant, err error) {
+	open, stop := f.Open, func() error { return nil }
+	if f.Name == sc.subjects[0].Name {
+		journal, _, err := plog.OpenJournal(dir+"-journal", plog.JournalOptions{LogDir: func(uint32) string { return dir }})
+		if err != nil {
+			return nil, err
 		}
-		wg.Wait()
-		return time.Since(start)
+		syncer := plog.NewSyncer(plog.SyncerOptions{Journal: journal})
+		if err := syncer.Start(ctx); err != nil {
+			return nil, err
+		}
+		open, stop = Ours(syncer).Open, func() error { return syncer.Stop(context.WithoutCancel(ctx)) }
 	}
-	phase(warmUp)
-	before := mallocs()
-	took := phase(o.Round)
-	allocs := mallocs() - before
+	var subjects []Subject
+	closeAll := func() (err error) {
+		for _, s := range subjects {
+			err = errors.Join(err, s.Close())
+		}
+		return errors.Join(err, stop())
+	}
+	for i := range sc.Logs {
+		s, err := open(dir + string(rune('A'+i/26)) + string(rune('A'+i%26)))
+		if err != nil {
+			return nil, errors.Join(err, closeAll())
+		}
+		s.(*ours).alone = true
+		subjects = append(subjects, s)
+	}
+	return newContestant(sc, subjects, closeAll), nil
+}
+
+func newContestant(sc *scenario, subjects []Subject, close func() error) *contestant {
+	c := &contestant{appenders: make([]appender, sc.Appenders), close: close}
+	for i := range c.appenders {
+		c.appenders[i] = appender{s: subjects[i%len(subjects)], records: recordsOf(sc.RecordBytes, sc.Batch), h: newHistogram()}
+	}
+	return c
+}
+
+// turn appends for d.
+func (c *contestant) turn(ctx context.Context, d time.Duration) error {
+	before, start := mallocs(), time.Now()
+	var wg sync.WaitGroup
+	for i := range c.appenders {
+		wg.Go(func() { c.appenders[i].run(ctx, start.Add(d), &c.appended) })
+	}
+	wg.Wait()
+	c.took += time.Since(start)
+	c.mallocs += mallocs() - before
+	for i := range c.appenders {
+		if err := c.appenders[i].err; err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// forget lets what was measured until now not count.
+func (c *contestant) forget() {
+	c.took, c.mallocs = 0, 0
+	for i := range c.appenders {
+		c.appenders[i].calls = 0
+		c.appenders[i].h.Reset()
+	}
+}
+
+func (c *contestant) result(sc *scenario, name string) Result {
 	r, h, calls := sc.Result, newHistogram(), uint64(0)
-	for i := range as {
-		if as[i].err != nil {
-			return r, as[i].err
-		}
-		h.Merge(as[i].h)
-		calls += as[i].calls
+	for i := range c.appenders {
+		h.Merge(c.appenders[i].h)
+		calls += c.appenders[i].calls
 	}
-	r.set(took, calls, h, allocs)
-	return r, ctx.Err()
+	r.set(c.took, calls, h, c.mallocs)
+	r.Name, r.Subject = sc.Scenario, name
+	return r
+}
+
+// turns is how many turns each subject has in a round of appends. A disk may be half as fast from one second to the next: what is
+// compared has to be measured within less than that.
+const turns = 20
+
+// contest measures one round of all subjects of sc, which take short turns.
+func contest(ctx context.Context, o *Options, sc *scenario, dir string) (rs []Result, err error) {
+	var cs []*contestant
+	defer func() {
+		for _, c := range cs {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	for i, f := range sc.subjects {
+		c, err := sc.open(ctx, sc, f, filepath.Join(dir, fmt.Sprint("log", i)))
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", f.Name, err)
+		}
+		cs = append(cs, c)
+		if err := c.turn(ctx, warmUp); err != nil {
+			return nil, fmt.Errorf("append to %s: %w", f.Name, err)
+		}
+		c.forget()
+	}
+	for turn := range turns {
+		for i := range cs {
+			at := (i + turn) % len(cs)
+			if err := cs[at].turn(ctx, o.Round/turns); err != nil {
+				return nil, fmt.Errorf("append to %s: %w", sc.subjects[at].Name, err)
+			}
+		}
+	}
+	for i, c := range cs {
+		rs = append(rs, c.result(sc, sc.subjects[i].Name))
+	}
+	return rs, nil
 }
 
 func (a *appender) run(ctx context.Context, end time.Time, appended *atomic.Int64) {

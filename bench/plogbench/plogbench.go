@@ -1,7 +1,8 @@
 // Package plogbench measures write-ahead logs: ours, the bare disk, and any other that implements Subject.
 //
 // Every append is synced when it returns. All subjects see the same records, the same batches and the same regular
-// trimming, in short alternating rounds, so that a noisy machine is noisy for all; the median round counts.
+// trimming. The logs that are appended to are open together and take turns of a fraction of a second; what is read or opened is
+// measured one after the other. So a noisy machine is noisy for all; the median round counts.
 //
 // A run needs a folder on the disk that is to be measured and leaves nothing in it.
 package plogbench
@@ -21,7 +22,7 @@ import (
 type Options struct {
 	// Dir is where the logs are made. Empty: the system's folder for temporary files.
 	Dir string
-	// Round is how long one subject is measured at a time, 1 ms to 1 h. 0: 1 s.
+	// Round is how long one subject is measured in a round, 1 ms to 1 h. 0: 1 s.
 	Round time.Duration
 	// Rounds is how often, 1 to 1000. 0: 3.
 	Rounds int
@@ -95,7 +96,10 @@ func (r Result) String() string {
 type scenario struct {
 	Result
 	subjects []Factory
-	measure  func(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (Result, error)
+	// Either the subjects are open together and append in turns,
+	open func(ctx context.Context, sc *scenario, f Factory, dir string) (*contestant, error)
+	// or one is measured after the other.
+	measure func(ctx context.Context, o *Options, sc *scenario, f Factory, dir string) (Result, error)
 }
 
 // Run measures everything and returns the results in a fixed order. It ends early when ctx does.
@@ -111,12 +115,11 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 		}
 		rounds := make([][]Result, len(sc.subjects))
 		for round := range o.Rounds {
-			for i, f := range sc.subjects {
-				o.Progress(fmt.Sprintf("%s %s, %d bytes, batch %d, round %d of %d", sc.Scenario, f.Name, sc.RecordBytes, sc.Batch, round+1, o.Rounds))
-				r, err := once(ctx, &o, &sc, f)
-				if err != nil {
-					return out, fmt.Errorf("measure %s of %s: %w", sc.Scenario, f.Name, err)
-				}
+			rs, err := once(ctx, &o, &sc, round)
+			if err != nil {
+				return out, fmt.Errorf("measure %s: %w", sc.Scenario, err)
+			}
+			for i, r := range rs {
 				rounds[i] = append(rounds[i], r)
 			}
 		}
@@ -139,18 +142,44 @@ func Names() []string {
 	return names
 }
 
-func once(ctx context.Context, o *Options, sc *scenario, f Factory) (Result, error) {
+// once measures one round of sc, of all its subjects.
+func once(ctx context.Context, o *Options, sc *scenario, round int) (rs []Result, err error) {
+	say := func(who string) {
+		o.Progress(fmt.Sprintf("%s %s, %d bytes, batch %d, round %d of %d", sc.Scenario, who, sc.RecordBytes, sc.Batch, round+1, o.Rounds))
+	}
+	if sc.open != nil {
+		say("in turns")
+		err = inFolder(ctx, o, func(dir string) (err error) {
+			rs, err = contest(ctx, o, sc, dir)
+			return err
+		})
+		return rs, err
+	}
+	for _, f := range sc.subjects {
+		say(f.Name)
+		if err := inFolder(ctx, o, func(dir string) error {
+			r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
+			r.Name, r.Subject = sc.Scenario, f.Name
+			rs = append(rs, r)
+			return err
+		}); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return rs, nil
+}
+
+// inFolder calls run with a folder that goes with its end.
+func inFolder(ctx context.Context, o *Options, run func(dir string) error) error {
 	if err := ctx.Err(); err != nil {
-		return Result{}, err
+		return err
 	}
 	dir, err := os.MkdirTemp(o.Dir, "plogbench-")
 	if err != nil {
-		return Result{}, fmt.Errorf("make a folder: %w", err)
+		return fmt.Errorf("make a folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
-	r.Name, r.Subject = sc.Scenario, f.Name
-	return r, err
+	return run(dir)
 }
 
 func scenarios(o *Options) []scenario {
@@ -159,14 +188,14 @@ func scenarios(o *Options) []scenario {
 	var out []scenario
 	for _, size := range []int{100, 1024} {
 		for _, batch := range []int{1, 64} {
-			out = append(out, scenario{measure: measureAppend, subjects: append([]Factory{bareAppend()}, logs...),
+			out = append(out, scenario{open: openLog, subjects: append([]Factory{bareAppend()}, logs...),
 				Result: Result{Scenario: "append", RecordBytes: size, Batch: batch, Appenders: 1, Logs: 1}})
 		}
 	}
 	out = append(out,
-		scenario{measure: measureAppend, subjects: logs,
+		scenario{open: openLog, subjects: logs,
 			Result: Result{Scenario: "appenders", RecordBytes: 100, Batch: 1, Appenders: 64, Logs: 1}},
-		scenario{measure: measureLogs, subjects: []Factory{ours, {Name: "each by itself", Open: ours.Open}},
+		scenario{open: openLogs, subjects: []Factory{ours, {Name: "each by itself", Open: ours.Open}},
 			Result: Result{Scenario: "logs", RecordBytes: 100, Batch: 1, Appenders: 64, Logs: 64}})
 	for _, size := range []int{100, 1024} {
 		out = append(out, scenario{measure: measureReadCached, subjects: logs, Result: Result{Scenario: "read_cached", RecordBytes: size, Logs: 1}})

@@ -75,8 +75,8 @@ func benchPlog() *cli.Command {
 		Usage: "the private log beside the bare disk: appends, many logs, reads, opening",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "only", Usage: "a comma-separated `LIST` of append, appenders, logs, read_cached, read_cold, open (default: all)"},
-			&cli.DurationFlag{Name: "round", Value: d.Round, Usage: "how long one log is measured at a time"},
-			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often"},
+			&cli.DurationFlag{Name: "round", Value: d.Round, Usage: "how long each log is measured in a round"},
+			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often; the median round counts"},
 			&cli.StringFlag{Name: "dir", Value: os.TempDir(), Action: existingFolder, DefaultText: "the system's temporary folder", Usage: "`FOLDER` on the disk to be measured"},
 			jsonFileFlag(),
 		},
