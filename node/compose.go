@@ -89,7 +89,7 @@ func (n *Node) startPool(ctx context.Context) error {
 	if err := n.registry.Register(poolmetrics.New(pool)); err != nil {
 		return fmt.Errorf("register the long pool's metrics: %w", err)
 	}
-	n.pool = pool
+	n.pool, n.startedPool = pool, pool.Settings()
 	if err := n.startService(ctx, "long pool", pool); err != nil {
 		return err
 	}

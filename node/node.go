@@ -43,6 +43,8 @@ type Node struct {
 	limits    limits
 	admin     *admin.Server
 	pool      *threadpool.Pool
+	// startedPool are the settings that the pool was started with.
+	startedPool threadpool.Settings
 	// settings is held while an operator's change of the pool's settings is worked out and made.
 	settings sync.Mutex
 	// commonWaits is the controller's view of how long Common tasks wait.

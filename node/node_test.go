@@ -221,6 +221,8 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 		{"/v1/pool", change("workers", "9", "low_share", "0.9"), http.StatusBadRequest},
 		{"/v1/pool", change("workers", "9", "low_limit", "9"), http.StatusBadRequest},
 		{"/v1/pool", change("workers", "off"), http.StatusBadRequest},
+		{"/v1/pool", change("workers", "9", "colour", "default"), http.StatusBadRequest},
+		{"/v1/pool", change("*", "9"), http.StatusBadRequest},
 		{"/v1/duplications/nobody/pause", nil, http.StatusNotFound},
 		{"/v1/checkpoints/prune", PruneRequest{Keep: -1}, http.StatusBadRequest},
 		{"/v1/checkpoints/prune", PruneRequest{KeepForSeconds: -1}, http.StatusBadRequest},
@@ -250,6 +252,13 @@ func TestAPIRefusesWithReasons(t *testing.T) {
 	if s, err := admin.Post[threadpool.Settings](t.Context(), c, "/v1/pool", change("workers", "2", "io_rate", "1048576", "max_wait", "off")); err != nil ||
 		s.Workers != 2 || s.MaxRunning[threadpool.Low] != 1 || s.IO.BytesPerSecond != 1<<20 || s.Guards.MaxWait != 0 || s.Guards.LowShare != before.Guards.LowShare {
 		t.Errorf("pool: %+v, %v", s, err)
+	}
+	if s, err := admin.Post[threadpool.Settings](t.Context(), c, "/v1/pool", change("low_limit", "default", "max_wait", "default")); err != nil ||
+		s.Workers != 2 || s.MaxRunning[threadpool.Low] != 1 || s.Guards != before.Guards || s.IO.BytesPerSecond != 1<<20 {
+		t.Errorf("pool with some changes taken back: %+v, %v", s, err)
+	}
+	if s, err := admin.Post[threadpool.Settings](t.Context(), c, "/v1/pool", change("*", "default")); err != nil || s != before {
+		t.Errorf("pool with all changes taken back: %+v, %v, was %+v", s, err, before)
 	}
 	explanation, err := admin.Get[ExplainAnswer](t.Context(), c, "/v1/tasks/explain")
 	if err != nil || explanation.Pool.Workers == 0 {

@@ -93,10 +93,10 @@ func (n *Node) postPool(_ *http.Request, in TaskChange) (threadpool.Settings, er
 	s := n.pool.Settings()
 	limited := false
 	for _, f := range in.Fields {
-		if err := s.Set(f.Field, f.Value); err != nil {
+		if err := n.changePool(&s, f); err != nil {
 			return s, admin.BadRequest("%v", err)
 		}
-		limited = limited || f.Field == "low_limit"
+		limited = limited || f.Field == "low_limit" && f.Value != tasks.Default
 	}
 	if low, most := &s.MaxRunning[threadpool.Low], max(1, s.Workers-1); *low > most {
 		if limited {
@@ -111,6 +111,20 @@ func (n *Node) postPool(_ *http.Request, in TaskChange) (threadpool.Settings, er
 		n.opts.Logger.Info("long pool changed", "field", f.Field, "value", f.Value)
 	}
 	return n.pool.Settings(), nil
+}
+
+// changePool makes one change of the pool's settings, or takes it back.
+func (n *Node) changePool(s *threadpool.Settings, f FieldChange) error {
+	switch {
+	case f.Field == tasks.AllFields && f.Value == tasks.Default:
+		*s = n.startedPool
+		return nil
+	case f.Field == tasks.AllFields:
+		return fmt.Errorf("all fields together can only be set to %s", tasks.Default)
+	case f.Value == tasks.Default:
+		return s.Reset(f.Field, n.startedPool)
+	}
+	return s.Set(f.Field, f.Value)
 }
 
 // postCancel cancels one task of the long pool.

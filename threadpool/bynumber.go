@@ -27,15 +27,7 @@ type FoundTask struct {
 // CancelTask is Handle.Cancel for who has only a task's number, from Explain for example. It looks at every task in the pool, at some
 // 25 ns each, and nobody else does anything with the pool meanwhile. Errors match ErrUnknownTask or ErrTaskEnded.
 func (p *Pool) CancelTask(id uint64) (FoundTask, error) {
-	p.mu.Lock()
-	e, err := p.numbered(id)
-	if err != nil {
-		p.mu.Unlock()
-		return FoundTask{}, err
-	}
-	found := e.found()
-	p.cancelAndUnlock(e, ErrCanceled)
-	return found, nil
+	return p.atNumber(id, func(e *entry) { p.cancelAndUnlock(e, ErrCanceled) })
 }
 
 // MoveTask is Handle.SetPriority for who has only a task's number. It costs what CancelTask does. Errors are those of
@@ -44,6 +36,11 @@ func (p *Pool) MoveTask(id uint64, to Priority) (FoundTask, error) {
 	if to > High {
 		return FoundTask{}, fmt.Errorf("%w: %s is out of range", ErrInvalidTask, to)
 	}
+	return p.atNumber(id, func(e *entry) { p.moveAndUnlock(e, to) })
+}
+
+// atNumber finds the task of that number and does something to it, which gives the lock back.
+func (p *Pool) atNumber(id uint64, doAndUnlock func(*entry)) (FoundTask, error) {
 	p.mu.Lock()
 	e, err := p.numbered(id)
 	if err != nil {
@@ -51,7 +48,7 @@ func (p *Pool) MoveTask(id uint64, to Priority) (FoundTask, error) {
 		return FoundTask{}, err
 	}
 	found := e.found()
-	p.moveAndUnlock(e, to)
+	doAndUnlock(e)
 	return found, nil
 }
 

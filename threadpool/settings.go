@@ -19,7 +19,7 @@ type Settings struct {
 	IO IORate `json:"io"`
 }
 
-// ErrUnknownSetting is returned by Settings.Set for a field that there is not.
+// ErrUnknownSetting is returned by Settings.Set and Reset for a field that there is not.
 var ErrUnknownSetting = errors.New("unknown field of the pool's settings")
 
 // Validate reports the first field out of range.
@@ -38,68 +38,101 @@ func (s *Settings) Validate() error {
 	return s.IO.Validate()
 }
 
+// at is where a field is, an *int, *int64, *float64 or *time.Duration, and whether "off" is 0 for it. It is nil when there is no such
+// field.
+func (s *Settings) at(field string) (place any, switchable bool) {
+	switch field {
+	case "workers":
+		return &s.Workers, false
+	case "low_limit":
+		return &s.MaxRunning[Low], true
+	case "common_limit":
+		return &s.MaxRunning[Common], true
+	case "high_limit":
+		return &s.MaxRunning[High], true
+	case "max_wait":
+		return &s.Guards.MaxWait, true
+	case "low_share":
+		return &s.Guards.LowShare, true
+	case "common_reserve":
+		return &s.Guards.CommonReserve, true
+	case "high_reserve":
+		return &s.Guards.HighReserve, true
+	case "io_rate":
+		return &s.IO.BytesPerSecond, true
+	case "io_low_floor":
+		return &s.IO.LowFloor, false
+	case "io_low_cap":
+		return &s.IO.LowCap, true
+	case "io_burst":
+		return &s.IO.Burst, false
+	}
+	return nil, false
+}
+
 // Set reads one field from text, without checking its range. The fields are workers; low_limit, common_limit and high_limit
 // (MaxRunning); max_wait, low_share, common_reserve and high_reserve (Guards); io_rate, io_low_floor, io_low_cap and io_burst
 // (IO, in bytes a second and bytes). "off" is 0 for those that can be switched off: all but workers, io_low_floor and io_burst.
+// With io_rate or io_low_cap the burst becomes the default for them, unless it is set afterwards.
 func (s *Settings) Set(field, value string) (err error) {
-	switch field {
-	case "workers":
-		s.Workers, err = strconv.Atoi(value)
-	case "io_low_floor":
-		s.IO.LowFloor, err = strconv.ParseFloat(value, 64)
-	case "io_burst":
-		s.IO.Burst, err = strconv.ParseInt(value, 10, 64)
-	default:
-		if value == "off" {
-			value = "0"
+	place, switchable := s.at(field)
+	if switchable && value == "off" {
+		value = "0"
+	}
+	want := "a whole number"
+	switch p := place.(type) {
+	case nil:
+		return unknownSetting(field)
+	case *int:
+		*p, err = strconv.Atoi(value)
+	case *int64:
+		*p, err = strconv.ParseInt(value, 10, 64)
+	case *float64:
+		want = "a number"
+		*p, err = strconv.ParseFloat(value, 64)
+	case *time.Duration:
+		want = "a duration such as 500ms or 30s"
+		*p, err = time.ParseDuration(value)
+	}
+	if err != nil {
+		return fmt.Errorf("%s must be %s", field, want)
+	}
+	if ratesBurst(field) {
+		s.IO.Burst = 0
+	}
+	return nil
+}
+
+// Reset gives one field, named as for Set, the value that it has in other. With io_rate or io_low_cap the burst goes back too when both
+// are again those of other, and becomes the default for them otherwise.
+func (s *Settings) Reset(field string, other Settings) error {
+	place, _ := s.at(field)
+	from, _ := other.at(field)
+	switch p := place.(type) {
+	case nil:
+		return unknownSetting(field)
+	case *int:
+		*p = *from.(*int)
+	case *int64:
+		*p = *from.(*int64)
+	case *float64:
+		*p = *from.(*float64)
+	case *time.Duration:
+		*p = *from.(*time.Duration)
+	}
+	if ratesBurst(field) {
+		s.IO.Burst = 0
+		if s.IO.BytesPerSecond == other.IO.BytesPerSecond && s.IO.LowCap == other.IO.LowCap {
+			s.IO.Burst = other.IO.Burst
 		}
-		return s.setSwitchable(field, value)
 	}
-	return wants(field, err)
+	return nil
 }
 
-func (s *Settings) setSwitchable(field, value string) (err error) {
-	switch field {
-	case "low_limit":
-		s.MaxRunning[Low], err = strconv.Atoi(value)
-	case "common_limit":
-		s.MaxRunning[Common], err = strconv.Atoi(value)
-	case "high_limit":
-		s.MaxRunning[High], err = strconv.Atoi(value)
-	case "max_wait":
-		s.Guards.MaxWait, err = time.ParseDuration(value)
-	case "low_share":
-		s.Guards.LowShare, err = strconv.ParseFloat(value, 64)
-	case "common_reserve":
-		s.Guards.CommonReserve, err = strconv.Atoi(value)
-	case "high_reserve":
-		s.Guards.HighReserve, err = strconv.Atoi(value)
-	case "io_rate":
-		// The burst is the default for the new rate, unless it is set afterwards.
-		s.IO.Burst = 0
-		s.IO.BytesPerSecond, err = strconv.ParseInt(value, 10, 64)
-	case "io_low_cap":
-		s.IO.Burst = 0
-		s.IO.LowCap, err = strconv.ParseInt(value, 10, 64)
-	default:
-		return fmt.Errorf("%w: %q", ErrUnknownSetting, field)
-	}
-	return wants(field, err)
-}
+// ratesBurst says whether the default burst depends on a field.
+func ratesBurst(field string) bool { return field == "io_rate" || field == "io_low_cap" }
 
-// wants says what a field that could not be read from its text must be.
-func wants(field string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case field == "max_wait":
-		return fmt.Errorf("%s must be a duration such as 500ms or 30s", field)
-	case field == "low_share" || field == "io_low_floor":
-		return fmt.Errorf("%s must be a number", field)
-	default:
-		return fmt.Errorf("%s must be a whole number", field)
-	}
-}
+func unknownSetting(field string) error { return fmt.Errorf("%w: %q", ErrUnknownSetting, field) }
 
 // Settings returns what is in force.
 func (p *Pool) Settings() Settings {

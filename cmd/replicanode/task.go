@@ -28,7 +28,8 @@ func taskCommand() *cli.Command {
 				Flags: append(remoteFlags(), &cli.BoolFlag{Name: "reset", Usage: "first take back all that was set for the code while the node ran"})},
 			{Name: "cancel", Usage: "cancel one queued, parked or running task", ArgsUsage: "ID", Description: cancelHelp, Flags: remoteFlags(), Action: taskCancel},
 			{Name: "move", Usage: "move one queued, parked or running task to another priority", ArgsUsage: "ID LEVEL", Description: moveHelp, Flags: remoteFlags(), Action: taskMove},
-			{Name: "pool", Usage: "show or change slots, limits, guards and I/O rates of the long pool while the node runs, all or none", ArgsUsage: "[FIELD=VALUE…]", Description: poolFields, Flags: remoteFlags(), Action: taskPool},
+			{Name: "pool", Usage: "show or change slots, limits, guards and I/O rates of the long pool while the node runs, all or none", ArgsUsage: "[FIELD=VALUE…]", Description: poolFields, Action: taskPool,
+				Flags: append(remoteFlags(), &cli.BoolFlag{Name: "reset", Usage: "first take back all that was set while the node ran"})},
 			{Name: "adaptive", Usage: "switch the controller that moves priorities by load", ArgsUsage: "on|off", Flags: remoteFlags(), Action: taskAdaptive},
 			{Name: "run", Usage: "run a periodic task now", ArgsUsage: "CODE", Description: "CODE is disk_stat, gc_logs, gc_replicas or gc_values.", Flags: remoteFlags(), Action: taskRun},
 		},
@@ -49,8 +50,8 @@ keep its own priority, which replicanode task set changes.`
 
 const poolFields = `FIELD is workers, low_limit, common_limit, high_limit (slots that a level may hold), max_wait, low_share,
 common_reserve, high_reserve (slots kept from lower levels), io_rate (LOW and COMMON together, bytes a second),
-io_low_floor (LOW's share of it), io_low_cap, io_burst. off turns off what can be. The change lasts until the node
-stops. Example: replicanode task pool workers=8 low_limit=6 io_rate=64MiB`
+io_low_floor (LOW's share of it), io_low_cap, io_burst. off turns off what can be. VALUE default takes a change back,
+--reset all of them: the field is again as the node was started. A change lasts until the node stops. Example: replicanode task pool workers=8 low_limit=6 io_rate=64MiB`
 
 func taskList(c *cli.Context) error {
 	return ask(c, func(client *admin.Client) error {
@@ -169,9 +170,7 @@ func taskSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("reset") {
-		change.Fields = append([]node.FieldChange{{Field: tasks.AllFields, Value: tasks.Default}}, change.Fields...)
-	}
+	resetFirst(c, &change)
 	client := admin.NewClient(c.String("admin"), c.String("password"))
 	defer client.Close()
 	answer, err := admin.Post[node.TasksAnswer](c.Context, client, "/v1/tasks/"+url.PathEscape(c.Args().First()), change)
@@ -182,6 +181,13 @@ func taskSet(c *cli.Context) error {
 		answer = onlyCode(answer, c.Args().First())
 	}
 	return showSpecs(c, answer)
+}
+
+// resetFirst has --reset take back everything before the change.
+func resetFirst(c *cli.Context, change *node.TaskChange) {
+	if c.Bool("reset") {
+		change.Fields = append([]node.FieldChange{{Field: tasks.AllFields, Value: tasks.Default}}, change.Fields...)
+	}
 }
 
 // fieldChanges reads arguments of the form FIELD=VALUE.
@@ -206,7 +212,7 @@ func taskPool(c *cli.Context) error {
 		switch f.Field {
 		case "io_rate", "io_low_cap", "io_burst":
 			var size byteSize
-			if f.Value == off {
+			if f.Value == off || f.Value == tasks.Default {
 				continue
 			}
 			if err := size.Set(f.Value); err != nil {
@@ -215,6 +221,7 @@ func taskPool(c *cli.Context) error {
 			change.Fields[i].Value = fmt.Sprint(size.n)
 		}
 	}
+	resetFirst(c, &change)
 	client := admin.NewClient(c.String("admin"), c.String("password"))
 	defer client.Close()
 	var s threadpool.Settings

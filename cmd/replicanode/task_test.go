@@ -75,6 +75,7 @@ func TestTaskCommands(t *testing.T) {
 		t.Errorf("reset, the specs are\n%s\nand were\n%s", after, before)
 	}
 	// The whole pool.
+	started := succeeds(t, nil, at("pool")...)
 	pool := succeeds(t, nil, at("pool", "workers=6", "low_limit=2", "io_rate=1MiB", "max_wait=off")...)
 	for name, want := range map[string]string{"workers": "6", "low_limit": "2", "io_rate": "1MiB", "max_wait": "off"} {
 		is(pool, name, name+" "+want)
@@ -83,6 +84,14 @@ func TestTaskCommands(t *testing.T) {
 	fails(t, []string{"workers"}, at("pool", "low_limit=1", "workers=0")...)
 	if now := succeeds(t, nil, at("pool")...); now != pool {
 		t.Errorf("after refused changes the pool has\n%s", now)
+	}
+	back := succeeds(t, nil, at("pool", "io_rate=default", "max_wait=default")...)
+	for name, want := range map[string]string{"workers": "6", "low_limit": "2", "io_rate": "off", "max_wait": "30s"} {
+		is(back, name, name+" "+want)
+	}
+	fails(t, []string{"unknown field", "colour"}, at("pool", "colour=default")...)
+	if now := succeeds(t, nil, at("pool", "--reset")...); now != started {
+		t.Errorf("reset, the pool has\n%s\nand was started with\n%s", now, started)
 	}
 	// The controller.
 	succeeds(t, []string{"adaptive on"}, at("adaptive", "on")...)
