@@ -10,6 +10,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/klauspost/compress/zstd"
+
+	"replicanode/replica"
 )
 
 // ErrNothingApplied is returned for a partition that is still at decree 0.
@@ -32,8 +34,8 @@ type Source interface {
 
 // Advancer is a Source whose applied decree can be made greater without changing what it holds.
 type Advancer interface {
-	// Advance returns when the applied decree is greater than when it was called.
-	Advance(ctx context.Context) error
+	// Advance returns when the applied decree is greater than when it was called, and the time of its mark than beyond.
+	Advance(ctx context.Context, beyond uint64) error
 }
 
 // Sizer is a Source that knows about how much there is to copy.
@@ -67,6 +69,10 @@ type CreateOptions struct {
 	// Full demands a copy that builds on no other. Where an incremental one of the very
 	// state exists, the source is advanced for it, so that both stay.
 	Full bool
+	// After is the time of a mark (replica.MarkTime) that the copy's must not be before, or
+	// another history's would count as newer: a source that was put back to an earlier
+	// state, or an earlier life of it, is advanced for it. 0 = none.
+	After uint64
 	// Progress is kept up to date while the copy is made; may be nil.
 	Progress *Progress
 	// Now is the clock, default time.Now.
@@ -130,9 +136,14 @@ func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptio
 	if err != nil {
 		return nil, err
 	}
-	if there != nil && o.Full && !there.Full() {
+	if behind := c.m.behind(o.After); behind || there != nil && o.Full && !there.Full() {
 		release()
-		if err := c.advance(there.Decree); err != nil {
+		if behind {
+			err = c.goBeyond()
+		} else {
+			err = c.advance(there.Decree)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if release, there, err = c.pin(); err != nil {
@@ -202,8 +213,23 @@ func (c *creation) advance(decree uint64) error {
 	if !ok {
 		return fmt.Errorf("full checkpoint of partition %d: an incremental one of decree %d is there, and nothing has changed since", c.src.ID(), decree)
 	}
-	if err := c.slices.await(func() error { return a.Advance(c.slices.ctx) }); err != nil {
+	if err := c.slices.await(func() error { return a.Advance(c.slices.ctx, 0) }); err != nil {
 		return fmt.Errorf("full checkpoint of partition %d beside the incremental one of decree %d: begin a new decree: %w", c.src.ID(), decree, err)
+	}
+	return nil
+}
+
+// goBeyond makes the source newer than the checkpoints of another history of it. What only follows another node can't be
+// advanced, and is copied as it is.
+func (c *creation) goBeyond() error {
+	a, ok := c.src.(Advancer)
+	if !ok {
+		return nil
+	}
+	err := c.slices.await(func() error { return a.Advance(c.slices.ctx, c.o.After) })
+	var follower *replica.NotLeaderError
+	if err != nil && !errors.As(err, &follower) {
+		return fmt.Errorf("checkpoint partition %d, which has newer ones of another life: begin a new decree: %w", c.src.ID(), err)
 	}
 	return nil
 }

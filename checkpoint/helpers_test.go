@@ -98,7 +98,7 @@ func (s *source) PinApplied() (uint64, func(), error) {
 }
 
 // Advance applies a decree that changes nothing.
-func (s *source) Advance(context.Context) error {
+func (s *source) Advance(context.Context, uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applied++

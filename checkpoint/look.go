@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"replicanode/replica"
 	"replicanode/threadpool"
 )
 
@@ -87,9 +88,42 @@ func (s *Service) look(ctx context.Context, turn Turn, p *partitionState) error 
 	p.looked = true
 	if last != nil {
 		p.state.Last = summary(last)
+		p.before = replica.MarkTime(last.Mark)
 		p.learn(last)
 	}
 	return nil
+}
+
+// isBehind tells whether a source's state is one that was there before the time of a mark.
+func isBehind(src Source, time uint64) (bool, error) {
+	decree, unpin, err := src.PinApplied()
+	if err != nil {
+		return false, fmt.Errorf("pin partition %d: %w", src.ID(), err)
+	}
+	defer unpin()
+	if decree == 0 {
+		return false, nil
+	}
+	mark, err := src.Mark(decree)
+	if err != nil {
+		return false, fmt.Errorf("mark of decree %d of partition %d: %w", decree, src.ID(), err)
+	}
+	return (&Manifest{Mark: mark}).behind(time), nil
+}
+
+// renew says that the newest checkpoint of a partition is of another life of it, and asks for a new one if that is wanted.
+func (s *Service) renew(p *partitionState) {
+	s.mu.Lock()
+	before := p.before
+	s.mu.Unlock()
+	behind, err := isBehind(p.src, before)
+	if err != nil || !behind {
+		return // a copy meets the error, too, and says it
+	}
+	s.o.Logger.Warn("the newest checkpoint is of another life of the partition", "partition", p.src.ID(), "renewed_now", s.o.Renew)
+	if s.o.Renew {
+		s.Trigger(p.src.ID())
+	}
 }
 
 // tidy begins to remove what an interrupted run of a partition left. The next run

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"time"
+
+	"replicanode/replica"
 )
 
 const (
@@ -63,6 +65,12 @@ type Chunk struct {
 
 // Full tells whether the checkpoint stands alone.
 func (m *Manifest) Full() bool { return m.Parent == 0 }
+
+// behind tells whether the state is one that was there before the time of another mark. One of which nothing
+// was written yet has no time, and is, too; a source without marks cannot tell.
+func (m *Manifest) behind(time uint64) bool {
+	return m.Mark != "" && replica.MarkTime(m.Mark) < time
+}
 
 func crcString(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 

@@ -41,7 +41,7 @@ func (r Retention) Obsolete(infos []Info, needed map[uint64]bool, now time.Time)
 			byDecree[info.Decree] = info.Manifest
 		}
 	}
-	infos = byAge(infos)
+	infos = ByAge(infos)
 	stay := make(map[uint64]bool)
 	usable, newestUsable := 0, -1
 	for i := len(infos) - 1; i >= 0; i-- {

@@ -26,6 +26,10 @@ var ErrStopped = errors.New("checkpoint service is not running")
 // which this one's would be mixed up with.
 var ErrOtherCluster = errors.New("the store is another cluster's; give this one a folder or prefix of its own")
 
+// ErrOtherLife keeps what there is of a partition that was put back to an earlier state
+// or life: the newest checkpoint in the store is of another one, until a new one is made.
+var ErrOtherLife = errors.New("the newest checkpoint is of another life of the partition; nothing is removed before there is a new one")
+
 // Runner runs tasks on the long pool; *tasks.Runner satisfies it.
 type Runner interface {
 	Submit(ctx context.Context, code tasks.Code, key string, f threadpool.Func) (*tasks.Job, error)
@@ -50,6 +54,9 @@ type ServiceOptions struct {
 	// Pace bounds what copies take of the processors while clients are served; nil: they
 	// are as fast as they can be.
 	Pace *Pace
+	// Renew makes a new checkpoint soon after Start of each partition whose newest one is of
+	// another life of it.
+	Renew bool
 	// Retention is applied to a partition after each new checkpoint of it.
 	Retention Retention
 	// Missing, if set, says why a partition has no source; nil when it does not know.
@@ -128,6 +135,9 @@ type partitionState struct {
 	looked bool
 	// made is the newest checkpoint that this service made; nil before the first.
 	made *Manifest
+	// before is the time of the mark of the newest one when it was looked at, which the
+	// first one made must not be before.
+	before uint64
 }
 
 // NewService checks the options.
@@ -173,6 +183,7 @@ func (s *Service) Start(ctx context.Context) error {
 		s.every = append(s.every, every)
 		s.mu.Unlock()
 		s.tidy(p)
+		s.renew(p)
 	}
 	return nil
 }
@@ -307,7 +318,9 @@ func (s *Service) create(ctx context.Context, turn Turn, p *partitionState, o Cr
 		return nil, err
 	}
 	s.mu.Lock()
-	o.Parent = p.made
+	if o.Parent = p.made; o.Parent == nil {
+		o.After = p.before
+	}
 	s.mu.Unlock()
 	o.Incremental = o.Incremental && o.Parent != nil
 	begun := s.o.Create.Now()
@@ -337,8 +350,15 @@ func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r R
 		return nil, err
 	}
 	s.mu.Lock()
-	run, made := s.node, p.made
+	run, made, before := s.node, p.made, p.before
 	s.mu.Unlock()
+	if made == nil {
+		if behind, err := isBehind(p.src, before); err != nil {
+			return nil, err
+		} else if behind {
+			return nil, fmt.Errorf("partition %d: %w", id, ErrOtherLife)
+		}
+	}
 	keep := run.pinned(id)
 	if made != nil {
 		// It is the newest of this partition, even if an earlier life of it reached greater decrees.

@@ -211,10 +211,10 @@ func (s *Store) readSmall(ctx context.Context, path string) ([]byte, error) {
 	return b, nil
 }
 
-// byAge returns one partition's infos, which are by ascending decree, the oldest
+// ByAge returns one partition's infos, which are by ascending decree, the oldest
 // first: a partition that began anew has lower decrees than it had before, and later
 // marks. What has no mark is as old as the decree before it.
-func byAge(infos []Info) []Info {
+func ByAge(infos []Info) []Info {
 	type aged struct {
 		info Info
 		time uint64
@@ -244,7 +244,7 @@ func (s *Store) Latest(ctx context.Context, partition uint32) (*Manifest, error)
 	if err != nil {
 		return nil, err
 	}
-	infos = byAge(infos)
+	infos = ByAge(infos)
 	for i := len(infos) - 1; i >= 0; i-- {
 		if chain, err := s.chain(ctx, partition, infos[i].Decree); err == nil {
 			return chain[len(chain)-1], nil

@@ -164,6 +164,7 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error 
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
 		Missing:   n.partitionError,
 		Pace:      n.pace,
+		Renew:     n.opts.CheckpointPeriod > 0,
 		Retention: n.checkpointRetention(),
 		Logger:    n.opts.Logger, Registerer: n.registry,
 	}

@@ -125,7 +125,7 @@ func validateStore(location string) error {
 	return nil
 }
 
-// ListCheckpoints lists the checkpoints in a store, of one partition or (nil) of all. A partition without any is an error.
+// ListCheckpoints lists the checkpoints in a store, of one partition or (nil) of all, the oldest of each partition first. A partition without any is an error.
 func ListCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32) ([]checkpoint.Info, error) {
 	ids, err := store.Partitions(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func ListCheckpoints(ctx context.Context, store *checkpoint.Store, partition *ui
 		if err != nil {
 			return nil, fmt.Errorf("list checkpoints of partition %d: %w", id, err)
 		}
-		infos = append(infos, list...)
+		infos = append(infos, checkpoint.ByAge(list)...)
 	}
 	if partition != nil && len(infos) == 0 {
 		return nil, noCheckpoints(store, *partition, nil)

@@ -35,6 +35,8 @@ type RestoreOptions struct {
 	Node string
 	// Partition restores one partition only; the others start empty. nil restores all, and refuses when one has no usable checkpoint.
 	Partition *uint32
+	// Decree restores the checkpoint of Partition at this decree, which need not be the newest one; 0: the newest usable one.
+	Decree uint64
 	// Partial accepts partitions without a usable checkpoint: they start empty.
 	Partial bool
 	// Parallel is how many partitions are restored at once. Default: the number of processors.
@@ -160,7 +162,7 @@ func restoreTargets(ctx context.Context, o *RestoreOptions) (Identity, []target,
 	}
 	var targets []target
 	for _, p := range have {
-		newest, err := o.Store.Latest(ctx, p)
+		newest, err := o.newest(ctx, p)
 		if errors.Is(err, checkpoint.ErrNotFound) && o.Partition == nil {
 			continue // named below
 		}
@@ -181,6 +183,23 @@ func restoreTargets(ctx context.Context, o *RestoreOptions) (Identity, []target,
 		return id, nil, fmt.Errorf("no partition has a usable checkpoint in %s: %w", o.Store.Root(), checkpoint.ErrNotFound)
 	}
 	return id, targets, nil
+}
+
+// newest is the checkpoint of a partition that is restored if not a whole node's one is.
+func (o *RestoreOptions) newest(ctx context.Context, partition uint32) (*checkpoint.Manifest, error) {
+	if o.Decree == 0 {
+		return o.Store.Latest(ctx, partition)
+	}
+	infos, err := o.Store.List(ctx, partition)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range infos {
+		if info.Decree == o.Decree {
+			return info.Manifest, info.Err
+		}
+	}
+	return nil, fmt.Errorf("partition %d, decree %d: %w; replicanode checkpoint list shows those there are", partition, o.Decree, checkpoint.ErrNotFound)
 }
 
 // missingTargets names the partitions of which there is nothing to restore.

@@ -7,7 +7,10 @@ import (
 )
 
 // advanceCommand logs a mutation without operations.
-type advanceCommand struct{ done chan error }
+type advanceCommand struct {
+	beyond mutation.Timestamp
+	done   chan error
+}
 
 // Execute is never called: the command is an ownMutation.
 func (c *advanceCommand) Execute(*Tx) {}
@@ -16,6 +19,7 @@ func (c *advanceCommand) Execute(*Tx) {}
 func (c *advanceCommand) Finish(err error) { c.done <- err }
 
 func (c *advanceCommand) mutate(p *Partition, mu *mutator) ([]byte, error) {
+	p.clock.Observe(c.beyond)
 	h := mutation.Header{Kind: mutation.User, Timestamp: p.clock.Next(), Cluster: p.o.ClusterID}
 	mu.enter(mu.set, h.Timestamp)
 	var b mutation.Builder
@@ -23,10 +27,10 @@ func (c *advanceCommand) mutate(p *Partition, mu *mutator) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Advance makes the applied decree greater than it is, without changing what the partition holds. The errors are those of Propose, or
-// why ctx ended; then the decree may advance later.
-func (p *Partition) Advance(ctx context.Context) error {
-	c := &advanceCommand{done: make(chan error, 1)}
+// Advance makes the applied decree greater than it is, and its mark's time (MarkTime) greater than beyond, without changing what the
+// partition holds. The errors are those of Propose, or why ctx ended; then the decree may advance later.
+func (p *Partition) Advance(ctx context.Context, beyond uint64) error {
+	c := &advanceCommand{beyond: mutation.Timestamp(beyond), done: make(chan error, 1)}
 	if err := p.Propose(c); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ func checkpointCommand() *cli.Command {
 					dataDirFlag(), storeFlag(), storeTimeoutFlag(),
 					&cli.StringFlag{Name: "to", Usage: "the new data `FOLDER`; must be absent or empty, and outside of --data-dir", Required: true},
 					partitionFlag("only the partition with this `NUMBER`; the others start empty"),
+					&cli.Uint64Flag{Name: "decree", DefaultText: "newest", Usage: "the --partition's checkpoint at this `DECREE`"},
 					&cli.StringFlag{Name: "node", DefaultText: "newest of each partition", Usage: "the checkpoint of the whole node with this `NAME`, or latest"},
 					&cli.BoolFlag{Name: "partial", Usage: "let partitions without a usable checkpoint start empty"},
 					&cli.IntFlag{Name: "parallel", DefaultText: "number of processors", Usage: "partitions restored at once"},
@@ -371,13 +372,16 @@ func restoreFrom(c *cli.Context, store *checkpoint.Store) error {
 	if c.IsSet("parallel") && c.Int("parallel") < 1 {
 		return &node.FlagError{Flag: "parallel", Value: c.String("parallel"), Reason: "must be at least 1"}
 	}
+	if c.IsSet("decree") && (!c.IsSet("partition") || c.String("node") != "" || c.Uint64("decree") == 0) {
+		return usagef("--decree says which checkpoint of one --partition, from 1, and goes without --node")
+	}
 	begun := time.Now()
 	sources := dataDirs(c)
 	if c.String("checkpoint-store") != "" && !c.IsSet("data-dir") {
 		sources = nil // what the checkpoints say of themselves is enough
 	}
 	states, err := node.RestoreCheckpoints(c.Context, node.RestoreOptions{
-		Store: store, Sources: sources, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c),
+		Store: store, Sources: sources, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c), Decree: c.Uint64("decree"),
 		Partial: c.Bool("partial"), Parallel: c.Int("parallel"),
 	})
 	if err != nil {

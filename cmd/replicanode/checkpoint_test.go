@@ -123,6 +123,55 @@ func TestCheckpointCommands(t *testing.T) {
 	restoreCommands(t, dir)
 }
 
+// TestCheckpointsOfABroughtBackReplica: what is restored after an undelete is the life that is back, and an older checkpoint when it is asked for.
+func TestCheckpointsOfABroughtBackReplica(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	n, stop := runNode(t, dir, 1)
+	put(t, n, 0, 30)
+	stop()
+	createAll := func() string {
+		succeeds(t, nil, "checkpoint", "create", "--partition", "0", "--data-dir", dir)
+		lines := strings.Split(strings.TrimSpace(succeeds(t, nil, "checkpoint", "list", "--data-dir", dir)), "\n")
+		return strings.Fields(lines[len(lines)-1])[1] // the newest
+	}
+	restored := func(args ...string) int64 {
+		to := filepath.Join(t.TempDir(), "restored")
+		succeeds(t, nil, append([]string{"checkpoint", "restore", "--data-dir", dir, "--to", to, "--partition", "0"}, args...)...)
+		n, stop := runNode(t, to, 0)
+		defer stop()
+		c := redis.NewClient(&redis.Options{Addr: n.Addresses().Listen})
+		defer c.Close()
+		keys, err := c.DBSize(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	createAll()
+	out := succeeds(t, nil, "replica", "drop", "--partition", "0", "--data-dir", dir)
+	name := strings.TrimSuffix(strings.Fields(out)[2], ";")
+	n, stop = runNode(t, dir, 0)
+	put(t, n, 0, 3)
+	stop()
+	other := createAll()
+	if got := restored(); got != 3 {
+		t.Errorf("%d keys of the second life", got)
+	}
+	succeeds(t, nil, "replica", "drop", "--partition", "0", "--data-dir", dir)
+	succeeds(t, []string{"back in its place", "checkpoint create"}, "gc", "undelete", name, "--data-dir", dir)
+	if back := createAll(); back == other {
+		t.Errorf("decree %s is the newest after %s", back, other)
+	}
+	if got := restored(); got != 30 {
+		t.Errorf("%d keys of the first life, which is back", got)
+	}
+	if got := restored("--decree", other); got != 3 {
+		t.Errorf("%d keys at decree %s", got, other)
+	}
+	fails(t, []string{"decree 12345", "checkpoint list"}, "checkpoint", "restore", "--data-dir", dir, "--to", t.TempDir(), "--partition", "0", "--decree", "12345")
+	fails(t, []string{"--decree", "--partition"}, "checkpoint", "restore", "--data-dir", dir, "--to", t.TempDir(), "--decree", "3")
+}
+
 func restoreCommands(t *testing.T, dir string) {
 	to := filepath.Join(t.TempDir(), "restored")
 	fails(t, []string{"--to", "outside"}, "checkpoint", "restore", "--data-dir", dir, "--to", filepath.Join(dir, "inside"))

@@ -84,8 +84,13 @@ func undeleteCommand() *cli.Command {
 				return usagef("undelete wants one argument, a name that replicanode gc list shows")
 			}
 			name := c.Args().First()
-			err := withFolders(c, func(f *node.Folders) error { return f.Undelete(name) })
-			return undeleteHint(err, dirFlags(dataDirs(c)), name)
+			if err := withFolders(c, func(f *node.Folders) error { return f.Undelete(name) }); err != nil {
+				return undeleteHint(err, dirFlags(dataDirs(c)), name)
+			}
+			fmt.Fprintf(c.App.Writer, "%s is back in its place\n"+
+				"checkpoints made since it was dropped are of another life and count as newer until there is one of this life:\n"+
+				"the node makes it soon after its start, or now: replicanode checkpoint create %s --partition N\n", name, dirFlags(dataDirs(c)))
+			return nil
 		},
 	}
 }
@@ -93,8 +98,6 @@ func undeleteCommand() *cli.Command {
 // undeleteHint says what to do about a refusal.
 func undeleteHint(err error, dirs, name string) error {
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, gc.ErrNoFolder):
 		return fmt.Errorf("%w; replicanode gc list %s shows the names", err, dirs)
 	case errors.Is(err, gc.ErrInPlace):
