@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,23 +16,62 @@ type DroppedFolder struct {
 	DataDir string `json:"data_dir"`
 }
 
-// ListDropped lists the dropped replicas in data folders, the oldest first. A node may run on them.
-func ListDropped(dataDirs []string) ([]DroppedFolder, error) {
-	list := []DroppedFolder{}
-	for _, dir := range dataDirs {
-		if _, err := ReadIdentity(dir); err != nil {
-			return nil, err
-		}
+// ListDropped lists the dropped replicas in a node's data folders, the oldest first. A node may run on them. Not all of the folders need to
+// be given; unread says which of the others can't be read, and why.
+func ListDropped(dataDirs []string) (list []DroppedFolder, unread []error, err error) {
+	list = []DroppedFolder{}
+	all, unread, err := withOthers(dataDirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, dir := range all {
 		folders, err := droppedIn(dir).List()
 		if err != nil {
-			return nil, about(dir, err)
+			return nil, nil, about(dir, err)
 		}
 		for _, f := range folders {
 			list = append(list, DroppedFolder{f, dir})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b DroppedFolder) int { return a.Dropped.Compare(b.Dropped) })
-	return list, nil
+	return list, unread, nil
+}
+
+// withOthers adds to data folders the others of the same node, where they were when it ran last. unread says of which nothing is known now.
+func withOthers(dataDirs []string) (all []string, unread []error, err error) {
+	ids := map[string]bool{}
+	var newest *folderSet
+	for _, dir := range dataDirs {
+		file, err := readNodeFile(dir)
+		if err != nil {
+			return nil, nil, about(dir, err)
+		}
+		if file.Set != nil {
+			ids[file.Folder] = true
+			if newest == nil || file.Set.Version > newest.Version {
+				newest = file.Set
+			}
+		}
+	}
+	all = slices.Clone(dataDirs)
+	if newest == nil {
+		return all, nil, nil
+	}
+	for _, other := range newest.Folders {
+		if ids[other.ID] {
+			continue
+		}
+		file, err := readNodeFile(other.Path)
+		if err == nil && file.Folder != other.ID {
+			err = errors.New("is another folder now; give the one it was, too")
+		}
+		if err != nil {
+			unread = append(unread, about(other.Path, err))
+			continue
+		}
+		all = append(all, other.Path)
+	}
+	return all, unread, nil
 }
 
 // Drop puts a partition's folder away; the partition may start empty from then on, in whichever data folder has the fewest. os.ErrNotExist:
@@ -58,8 +98,8 @@ func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) 
 	return droppedIn(at.path).Drop(partition, kind)
 }
 
-// Undelete puts a dropped replica back in the data folder in which it was; the partition must be there from then on.
-func (f *Folders) Undelete(name string) error {
+// Undelete puts a dropped replica back in the data folder in which it was, and says of which partition it is; that must be there from then on.
+func (f *Folders) Undelete(name string) (partition uint32, err error) {
 	for i := range f.list {
 		d := &f.list[i]
 		if d.err != nil {
@@ -68,42 +108,42 @@ func (f *Folders) Undelete(name string) error {
 		dropped := droppedIn(d.path)
 		holds, err := dropped.Holds(name)
 		if err != nil {
-			return about(d.path, err)
+			return 0, about(d.path, err)
 		}
 		if holds {
 			return f.undeleteIn(i, dropped, name)
 		}
 	}
 	if err := f.Unusable(); err != nil {
-		return fmt.Errorf("%w: %q; it may be where nothing can be read: %w", gc.ErrNoFolder, name, err)
+		return 0, fmt.Errorf("%w: %q; it may be where nothing can be read: %w", gc.ErrNoFolder, name, err)
 	}
-	return fmt.Errorf("%w: %q", gc.ErrNoFolder, name)
+	return 0, fmt.Errorf("%w: %q", gc.ErrNoFolder, name)
 }
 
-func (f *Folders) undeleteIn(index int, dropped *gc.Dropped, name string) error {
+func (f *Folders) undeleteIn(index int, dropped *gc.Dropped, name string) (partition uint32, err error) {
 	folders, err := dropped.List()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	i := slices.IndexFunc(folders, func(g gc.Folder) bool { return g.Name == name })
 	if i < 0 {
-		return dropped.Undelete(name) // which says why not
+		return 0, dropped.Undelete(name) // which says why not
 	}
-	partition := folders[i].Partition
+	partition = folders[i].Partition
 	for other := range f.list {
 		if d := &f.list[other]; other != index && d.err == nil {
 			if names, err := readNames(filepath.Join(partitionPath(d.path, partition))); err != nil {
-				return about(d.path, err)
+				return partition, about(d.path, err)
 			} else if len(names) > 0 {
-				return fmt.Errorf("%w: %d, in %s", gc.ErrInPlace, partition, d.path)
+				return partition, fmt.Errorf("%w: %d, in %s", gc.ErrInPlace, partition, d.path)
 			}
 		}
 	}
 	if err := dropped.Undelete(name); err != nil {
-		return err
+		return partition, err
 	}
 	if partition < f.Identity.Partitions {
 		f.placement[partition] = index
 	}
-	return f.RequirePresent(partition)
+	return partition, f.RequirePresent(partition)
 }

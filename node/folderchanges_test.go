@@ -33,7 +33,8 @@ func TestFolderIsAddedAndTakenOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Undelete(name), f.Close()); err != nil {
+	_, err = f.Undelete(name)
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	n.expect(n.open("a", "b", "c"), "a:0 1 2 3, c:, b:")

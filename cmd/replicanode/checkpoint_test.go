@@ -231,15 +231,21 @@ func restoreCommands(t *testing.T, dir string) {
 func TestGCCommands(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	_, stop := runNode(t, dir, 2)
+	succeeds(t, []string{"no dropped replicas"}, "gc", "list", "--data-dir", dir)
 	stop()
+	succeeds(t, []string{"no dropped replicas"}, "gc", "list", "--data-dir", dir)
+	for _, sub := range []string{"explain", "disks"} {
+		fails(t, []string{"no node runs on", dir}, "gc", sub, "--data-dir", dir)
+	}
 	out := succeeds(t, []string{"gc undelete 0001-"}, "replica", "drop", "--partition", "1", "--data-dir", dir)
 	name := strings.TrimSuffix(strings.Fields(out)[2], ";")
 	succeeds(t, []string{name, "restorable"}, "gc", "list", "--data-dir", dir)
 	fails(t, []string{"gc list"}, "gc", "undelete", "0001-5", "--data-dir", dir)
-	n, stop := runNode(t, dir, 0)
+	_, stop = runNode(t, dir, 0)
 	succeeds(t, []string{name, "REMOVED-AFTER"}, "gc", "list", "--data-dir", dir)
 	fails(t, []string{"in use"}, "gc", "undelete", name, "--data-dir", dir)
-	for !strings.Contains(succeeds(t, nil, "gc", "explain", "--admin", n.Addresses().Admin), "durable") {
+	succeeds(t, []string{dir, "ok"}, "gc", "disks", "--data-dir", dir)
+	for !strings.Contains(succeeds(t, nil, "gc", "explain", "--data-dir", dir), "durable") {
 		runtime.Gosched() // until the first run has looked
 	}
 	stop()
@@ -247,4 +253,43 @@ func TestGCCommands(t *testing.T) {
 	succeeds(t, nil, "replica", "drop", "--partition", "1", "--failed", "--data-dir", dir)
 	succeeds(t, nil, "gc", "undelete", name, "--data-dir", dir)
 	succeeds(t, []string{"failed"}, "gc", "list", "--data-dir", dir)
+}
+
+// TestDroppedInSeveralFolders: any one data folder of a stopped node is enough to list what is in all of them, and one that can't be read is named.
+func TestDroppedInSeveralFolders(t *testing.T) {
+	base := t.TempDir()
+	dirs := []string{filepath.Join(base, "a"), filepath.Join(base, "b"), filepath.Join(base, "c")}
+	f, err := node.OpenFolders(dirs, node.Identity{Partitions: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags []string
+	for i, dir := range dirs {
+		flags = append(flags, "--data-dir", dir)
+		// The folders exist, as those of partitions that have served do.
+		if err := os.MkdirAll(filepath.Join(dir, "partitions", fmt.Sprintf("%04d", i), "plog"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out := succeeds(t, nil, append([]string{"replica", "drop", "--partition", "1"}, flags...)...)
+	name := strings.TrimSuffix(strings.Fields(out)[2], ";")
+	for _, list := range []string{"gc", "replica"} {
+		for _, dir := range dirs {
+			succeeds(t, []string{name, dirs[1]}, list, "list", "--data-dir", dir)
+		}
+	}
+	if out := succeeds(t, nil, append([]string{"gc", "list"}, flags...)...); strings.Count(out, name) != 1 {
+		t.Errorf("listed more than once:\n%s", out)
+	}
+	if err := os.Rename(dirs[1], dirs[1]+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := command(t, "gc", "list", "--data-dir", dirs[2])
+	if code != 0 || !strings.Contains(stdout, "no dropped replicas") || !strings.Contains(stderr, dirs[1]) {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	succeeds(t, []string{name}, "gc", "list", "--data-dir", dirs[2], "--data-dir", dirs[1]+"-away")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -20,7 +21,8 @@ func gcCommand() *cli.Command {
 				Name:  "list",
 				Usage: "list the dropped replicas and when they are removed",
 				Description: "With --data-dir the node that runs on that folder is asked, or the folder is read when none does;\n" +
-					"without it the node at --admin is asked. Until its removal begins, gc undelete brings a replica back.",
+					"without it the node at --admin is asked. Any one of several folders will do. Until its removal begins,\n" +
+					"gc undelete brings a replica back.",
 				Flags:  remoteFlags(ownerDirFlag()),
 				Action: gcList,
 			},
@@ -28,9 +30,9 @@ func gcCommand() *cli.Command {
 			{
 				Name:  "explain",
 				Usage: "show which rule holds each partition's log back, and for how long",
-				Flags: remoteFlags(),
+				Flags: remoteFlags(ownerDirFlag()),
 				Action: func(c *cli.Context) error {
-					return ask(c, func(client *admin.Client) error {
+					return askOnlyLive(c, "what holds its logs back", func(client *admin.Client) error {
 						a, err := admin.Get[node.GCAnswer](c.Context, client, "/v1/gc")
 						if err != nil {
 							return err
@@ -42,9 +44,9 @@ func gcCommand() *cli.Command {
 			{
 				Name:  "disks",
 				Usage: "show space, latency and what takes the space",
-				Flags: remoteFlags(),
+				Flags: remoteFlags(ownerDirFlag()),
 				Action: func(c *cli.Context) error {
-					return ask(c, func(client *admin.Client) error {
+					return askOnlyLive(c, "how its disks are", func(client *admin.Client) error {
 						a, err := admin.Get[node.DisksAnswer](c.Context, client, "/v1/disks")
 						if err != nil {
 							return err
@@ -63,14 +65,37 @@ func gcList(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return show(c, a.Dropped, "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE IN", droppedRows)
+		return showDropped(c, a.Dropped, len(a.Dropped.Folders), "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE IN", droppedRows)
 	}, func() error {
-		folders, err := node.ListDropped(dataDirs(c))
-		if err != nil {
-			return err
-		}
-		// When they go is the running node's to say: it has the grace times.
-		return show(c, folders, "NAME PARTITION KIND DROPPED STATE IN", folderRows)
+		return listDropped(c)
+	})
+}
+
+// listDropped lists the dropped replicas of a stopped node. When they go is the running node's to say: it has the grace times.
+func listDropped(c *cli.Context) error {
+	folders, unread, err := node.ListDropped(dataDirs(c))
+	if err != nil {
+		return err
+	}
+	for _, err := range unread {
+		fmt.Fprintf(c.App.ErrWriter, "replicanode: not listed: %v\n", err)
+	}
+	return showDropped(c, folders, len(folders), "NAME PARTITION KIND DROPPED STATE IN", folderRows)
+}
+
+// showDropped is show for n dropped replicas.
+func showDropped[T any](c *cli.Context, v T, n int, header string, rows func(T) [][]string) error {
+	if n == 0 && !c.Bool("json") {
+		fmt.Fprintln(c.App.Writer, "there are no dropped replicas")
+		return nil
+	}
+	return show(c, v, header, rows)
+}
+
+// askOnlyLive is askOwner for what only a running node knows.
+func askOnlyLive(c *cli.Context, what string, live func(client *admin.Client) error) error {
+	return askOwner(c, live, func() error {
+		return fmt.Errorf("no node runs on %s; %s only a running one knows", strings.Join(dataDirs(c), ", "), what)
 	})
 }
 

@@ -32,11 +32,7 @@ func replicaCommand() *cli.Command {
 					if err := noArguments(c); err != nil {
 						return err
 					}
-					folders, err := node.ListDropped(dataDirs(c))
-					if err != nil {
-						return err
-					}
-					return show(c, folders, "NAME PARTITION KIND DROPPED STATE IN", folderRows)
+					return listDropped(c)
 				},
 			},
 			undeleteCommand(),
@@ -84,12 +80,16 @@ func undeleteCommand() *cli.Command {
 				return usagef("undelete wants one argument, a name that replicanode gc list shows")
 			}
 			name := c.Args().First()
-			if err := withFolders(c, func(f *node.Folders) error { return f.Undelete(name) }); err != nil {
+			var partition uint32
+			if err := withFolders(c, func(f *node.Folders) (err error) {
+				partition, err = f.Undelete(name)
+				return err
+			}); err != nil {
 				return undeleteHint(err, dirFlags(dataDirs(c)), name)
 			}
-			fmt.Fprintf(c.App.Writer, "%s is back in its place\n"+
+			fmt.Fprintf(c.App.Writer, "%s is back in its place, as partition %d\n"+
 				"checkpoints made since it was dropped are of another life and count as newer until there is one of this life:\n"+
-				"the node makes it soon after its start, or now: replicanode checkpoint create %s --partition N\n", name, dirFlags(dataDirs(c)))
+				"the node makes it soon after its start, or now: replicanode checkpoint create %s --partition %d\n", name, partition, dirFlags(dataDirs(c)), partition)
 			return nil
 		},
 	}
