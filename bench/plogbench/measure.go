@@ -163,8 +163,13 @@ func (c *contestant) result(sc *scenario, name string) Result {
 }
 
 // turns is how many turns each subject has in a round of appends. A disk may be half as fast from one second to the next: what is
-// compared has to be measured within less than that.
-const turns = 20
+// compared has to be measured within less than that. But where many wait for each other, a turn has to be long beside their waiting.
+func (sc *scenario) turns() int {
+	if sc.Appenders > 1 {
+		return 4
+	}
+	return 20
+}
 
 // contest measures one round of all subjects of sc, which take short turns.
 func contest(ctx context.Context, o *Options, sc *scenario, dir string) (rs []Result, err error) {
@@ -185,10 +190,11 @@ func contest(ctx context.Context, o *Options, sc *scenario, dir string) (rs []Re
 		}
 		c.forget()
 	}
+	turns := sc.turns()
 	for turn := range turns {
 		for i := range cs {
 			at := (i + turn) % len(cs)
-			if err := cs[at].turn(ctx, o.Round/turns); err != nil {
+			if err := cs[at].turn(ctx, o.Round/time.Duration(turns)); err != nil {
 				return nil, fmt.Errorf("append to %s: %w", sc.subjects[at].Name, err)
 			}
 		}
