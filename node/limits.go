@@ -59,7 +59,7 @@ type StorageLimits struct {
 	QueueCommands int
 	// LogPendingBytes bounds what waits for the disk in a partition's private log. Default 256 MiB.
 	LogPendingBytes int64
-	// LogCacheBytes bounds the recent entries that a partition's private log keeps in memory. Default 1 MiB.
+	// LogCacheBytes bounds the recent entries that a partition's private log keeps in memory. Default 256 KiB.
 	LogCacheBytes int64
 	// IndexCacheBytes bounds the table indexes that a partition keeps in memory; negative keeps all. Default all.
 	IndexCacheBytes int64
@@ -97,7 +97,7 @@ func (o *Options) ensureLimits() {
 	s := &o.Storage
 	s.QueueCommands = cmp.Or(s.QueueCommands, 16_384)
 	s.LogPendingBytes = cmp.Or(s.LogPendingBytes, 256<<20)
-	s.LogCacheBytes = cmp.Or(s.LogCacheBytes, 1<<20)
+	s.LogCacheBytes = cmp.Or(s.LogCacheBytes, 256<<10)
 	s.IndexCacheBytes = cmp.Or(s.IndexCacheBytes, -1)
 	s.SyncWorkers = cmp.Or(s.SyncWorkers, 4)
 	s.LogJournalBytes = cmp.Or(s.LogJournalBytes, 32<<20)

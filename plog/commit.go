@@ -69,6 +69,9 @@ func (l *Log) finish(g *group) (again bool) {
 	defer l.mu.Unlock()
 	l.idle, l.inflight = g, 0
 	l.queued = len(l.pend.chunks) > 0
+	if !l.queued { // the buffer just used is in the processor's cache
+		l.pend, l.idle = l.idle, l.pend
+	}
 	return l.queued
 }
 

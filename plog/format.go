@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
+	"slices"
 )
 
 // Sizes and marks of the format; the package comment draws them.
@@ -161,13 +162,13 @@ func parseFrameHeader(b []byte, key uint64, off int64, h *frameHeader) bool {
 // appendRecord encodes e, which will stand at off, and returns its checksum.
 func appendRecord(b []byte, key uint64, off int64, e *Entry) ([]byte, uint32) {
 	at := len(b)
-	var head [recordHeaderLen]byte
-	binary.LittleEndian.PutUint32(head[4:], uint32(len(e.Data)))
-	head[8] = e.Type
-	b = append(b, head[:]...)
-	b = append(b, e.Data...)
-	crc := crc32.Update(recordSeed(key, off, e.Index, e.Term), castagnoli, b[at+4:])
-	binary.LittleEndian.PutUint32(b[at:], crc)
+	b = slices.Grow(b, recordHeaderLen+len(e.Data))[:at+recordHeaderLen+len(e.Data)]
+	r := b[at:]
+	binary.LittleEndian.PutUint32(r[4:], uint32(len(e.Data)))
+	r[8] = e.Type
+	copy(r[recordHeaderLen:], e.Data)
+	crc := crc32.Update(recordSeed(key, off, e.Index, e.Term), castagnoli, r[4:])
+	binary.LittleEndian.PutUint32(r, crc)
 	return b, crc
 }
 

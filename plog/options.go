@@ -32,7 +32,8 @@ type Options struct {
 	// at most 512 KiB, and each one after it is at most four times as large as the one before: filling a file takes time.
 	// A batch that does not fit gets a larger segment of its own.
 	SegmentBytes int64
-	// CacheBytes bounds the memory for recent entries, beyond those not yet durable. 0: 1 MiB.
+	// CacheBytes bounds the memory for recent entries, beyond those not yet durable. 0: 256 KiB, which stay in the
+	// cache of a processor: with 1 MiB large batches are appended 5 % slower.
 	CacheBytes int64
 	// MaxPendingBytes bounds what may wait for the disk; beyond it Append fails with ErrBacklog. 0: 256 MiB.
 	MaxPendingBytes int64
@@ -63,7 +64,7 @@ func (o *Options) EnsureDefaults() {
 		o.FS = vfs.Default
 	}
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, 16<<20)
-	o.CacheBytes = cmp.Or(o.CacheBytes, 1<<20)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 256<<10)
 	o.MaxPendingBytes = cmp.Or(o.MaxPendingBytes, 256<<20)
 	o.MaxSpares = cmp.Or(o.MaxSpares, 2)
 	o.MaxOpenSegments = cmp.Or(o.MaxOpenSegments, 16)
