@@ -159,7 +159,7 @@ func (n *Node) startSyncers(ctx context.Context, metrics *plog.Metrics) ([]repli
 			disk.FS = n.logFS(i)
 		}
 		if f.err == nil {
-			syncer, err := n.newSyncer(f.path, disk.FS, metrics)
+			syncer, err := n.newSyncer(f.path, n.folders.on(i), disk.FS, metrics)
 			switch {
 			case err == nil:
 				if err := n.startService(ctx, "log syncer", syncer); err != nil {

@@ -84,7 +84,7 @@ func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) 
 	// The journal of another folder may wait for the partition, too, which was there when the node died.
 	for i := range f.list {
 		if d := &f.list[i]; d.err == nil {
-			if err := settleJournal(d.path, partition); err != nil {
+			if err := settleJournal(d.path, f.on(i), partition); err != nil {
 				return "", about(d.path, err)
 			}
 		}

@@ -13,12 +13,13 @@ import (
 
 // newSyncer returns what writes and syncs the private logs of one data folder, with the folder's journal, which is brought back to the logs
 // before: none of them is open yet.
-func (n *Node) newSyncer(dataDir string, fs vfs.FS, m *plog.Metrics) (*plog.Syncer, error) {
+func (n *Node) newSyncer(dataDir string, partitions []uint32, fs vfs.FS, m *plog.Metrics) (*plog.Syncer, error) {
 	dir := filepath.Join(dataDir, plog.JournalDir)
 	j, r, err := plog.OpenJournal(dir, plog.JournalOptions{
 		FS:         fs,
 		Bytes:      n.opts.Storage.LogJournalBytes,
 		LogDir:     logDirs(dataDir),
+		Partitions: partitions,
 		AcceptLoss: n.opts.AcceptJournalLoss,
 		Logger:     n.opts.Logger,
 		Metrics:    m,
@@ -35,7 +36,7 @@ func (n *Node) newSyncer(dataDir string, fs vfs.FS, m *plog.Metrics) (*plog.Sync
 
 // journalHint says what to do about a journal that was not brought back.
 func journalHint(dir string, err error) error {
-	return fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back from before, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the lost part holds", err, dir)
+	return fmt.Errorf("bring back the journal of the private logs: %w; put the folder %s back as it was last, or restore the node from checkpoints; --accept-journal-loss starts without the acknowledged writes that only the lost part holds", err, dir)
 }
 
 // logDirs returns where the private logs of a data folder are.
@@ -47,9 +48,9 @@ func logDirs(dataDir string) func(uint32) string {
 
 // settleJournal brings the journal of a stopped node's data folder back to the private logs, so that the folder of a partition can be taken out of its
 // place and put back later with all it had. If that folder is gone or damaged, the journal does not wait for it any more. The data folder must be locked.
-func settleJournal(dataDir string, partition uint32) error {
+func settleJournal(dataDir string, partitions []uint32, partition uint32) error {
 	dir := filepath.Join(dataDir, plog.JournalDir)
-	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir), LetGo: []uint32{partition}})
+	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir), Partitions: partitions, LetGo: []uint32{partition}})
 	if err != nil {
 		return fmt.Errorf("bring back the journal of the private logs: %w; start the node and stop it before, if need be with --accept-journal-loss", err)
 	}

@@ -111,7 +111,7 @@
 //
 //	offset  size  field
 //	     0     8  magic "RPLOGMN1"
-//	     8     4  format version, 2
+//	     8     4  format version, 3
 //	    12     4  partition
 //	    16     8  generation, one more each time
 //	    24    16  base decree (FirstIndex-1), its term
@@ -123,13 +123,14 @@
 //	    96    16  cut: a decree, and the term of the one before; 0 for none
 //	   112     8  id of the log: random, a new one when it was opened in spite of a lost journal
 //	   120     8  id of the journal that may hold what the active segment does not; 0 for none, and after Close
-//	   128     8  number of sealed segments
-//	   136    64  each: sequence number, first and last decree, their terms, end, size (8 bytes each),
+//	   128    16  how far that journal went at least: a generation, and where its blocks end in the file, 0 if no block was written in this process
+//	   144     8  number of sealed segments
+//	   152    64  each: sequence number, first and last decree, their terms, end, size (8 bytes each),
 //	              chain value at the end (4), zero (4)
 //	          4   checksum of everything before
 //
-// Version 1 is read as well: it has no ids, so that the number of segments is at 112; some have them, which the length tells. The next manifest of the
-// log is one of version 2, which earlier programs refuse by its number.
+// Versions 1 and 2 are read as well. Version 2 does not say how far the journal went: the number of segments is at 128. Version 1 has no ids either, so that the
+// number of segments is at 112; some have them, which the length tells. The next manifest of the log is one of version 3, which earlier programs refuse by its number.
 //
 // # Journal
 //
@@ -145,7 +146,7 @@
 //	     0     4  checksum of bytes 4..511
 //	     4     8  magic "RPLOGJN1"
 //	    12     4  format version, 1
-//	    16     8  id of the journal: random, kept when its size changes
+//	    16     8  id of the journal: random, kept when its size changes, not when damage was accepted
 //	    24     8  generation: each time an area is emptied it gets the highest one so far and one
 //	    32     8  bytes of an area
 //	    40     4  area, 0 or 1
@@ -175,7 +176,8 @@
 // the journal is emptied: if it comes back after all and needs the journal, it lacks batches and is refused (KindJournalMissing). What is let go while it can be
 // brought back is whole, needs no journal and is not refused.
 //
-// A log opened in spite of a lost journal gets a new id, durably, before anything is appended: should the lost part come back, it is not written over that.
+// A log opened in spite of a lost journal gets a new id, durably, before anything is appended: should the lost part come back, it is not written over that. A journal
+// whose damage was accepted is followed by one with another id: a log that still names the damaged one when it comes back can lack batches.
 //
 // FORGOTTEN is replaced as a whole, like a manifest:
 //
@@ -186,6 +188,11 @@
 //	    16     8  id of the journal; of another one the list means nothing
 //	    24     8  number of logs, at most 4096
 //	    32     8  each: id of the log, the oldest first, which is left out when there are more
+//
+// Each manifest that names the journal says how far it went, by a block that was synced before. Before a log's first bytes go into the journal in a process, its
+// manifest names a generation of that process. So an older copy of the journal in its place, or one with a damaged end, is noticed (KindJournalStale) before anything is
+// written: if it is from before the process that wrote last, by every log that wrote; if it is from the time of that process, by every log whose manifest was
+// written after the journal went on. When none was, the copy cannot be told from the journal.
 //
 // What is acknowledged and rests on the journal alone is always in the active segment: it is synced before a manifest
 // seals it or says how far it was synced (rotation, replacing a suffix, Release, Reset, Close). "Synced" in flag 4 and in the manifest is what holds after redo.

@@ -61,11 +61,12 @@ const (
 	KindOrder            Kind = "order"             // decrees are not contiguous
 	KindJournal          Kind = "journal"           // a header or a block of the journal is not what was written
 	KindJournalMissing   Kind = "journal_missing"   // the journal that may hold the log's last batches was not brought back
+	KindJournalStale     Kind = "journal_stale"     // the journal went further once: it is an older copy, or its end is damaged
 )
 
 // kinds are all kinds of damage.
 var kinds = [...]Kind{KindManifest, KindManifestMissing, KindManifestStale, KindPartition, KindSegmentMissing, KindSegmentHeader,
-	KindSegmentTruncated, KindFrame, KindLink, KindRecord, KindOrder, KindJournal, KindJournalMissing}
+	KindSegmentTruncated, KindFrame, KindLink, KindRecord, KindOrder, KindJournal, KindJournalMissing, KindJournalStale}
 
 // ErrCorrupt names a damaged place: bytes which were synced once and are no longer what was written.
 // Use errors.As with a *ErrCorrupt.
@@ -76,12 +77,18 @@ type ErrCorrupt struct {
 	Decree    uint64 // first decree that is lost there, 0 when unknown
 	Kind      Kind
 	File      string `json:",omitempty"` // path of the damaged file, for a journal only
+	Found     Reach  `json:",omitzero"`  // how far the journal goes, for KindJournalStale only
+	Known     Reach  `json:",omitzero"`  // how far it went when the partition's manifest was written, for KindJournalStale only
 }
 
 // Error implements error.
 func (e *ErrCorrupt) Error() string {
-	if e.Kind == KindJournal {
+	switch e.Kind {
+	case KindJournal:
 		return fmt.Sprintf("plog: corrupt %s: %s, offset %d", e.Kind, e.File, e.Offset)
+	case KindJournalStale:
+		return fmt.Sprintf("plog: corrupt %s: %s goes to generation %d, offset %d, but went to generation %d, offset %d, when the log of partition %d noted it: it is an older copy, or its end is damaged",
+			e.Kind, e.File, e.Found.Generation, e.Found.End, e.Known.Generation, e.Known.End, e.Partition)
 	}
 	return fmt.Sprintf("plog: corrupt %s: partition %d, segment %d, offset %d, decree %d",
 		e.Kind, e.Partition, e.Segment, e.Offset, e.Decree)

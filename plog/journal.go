@@ -31,6 +31,8 @@ type JournalOptions struct {
 	Bytes int64
 	// LogDir returns the folder of a partition's log. Required.
 	LogDir func(partition uint32) string
+	// Partitions are those whose logs are there. Each is asked whether it knows a newer journal than the one that is found. Others are not.
+	Partitions []uint32
 	// AcceptLoss opens a damaged or unreadable journal all the same, brings back what can be read of it, keeps it as JOURNAL.damaged, and
 	// lets logs be opened whose journal is lost. Acknowledged batches can be missing then.
 	AcceptLoss bool
@@ -75,8 +77,6 @@ type Journal struct {
 	id   uint64 // of this journal, kept for ever
 	any  bool   // logs whose journal is lost may be opened
 	off  bool   // nothing is written
-	// lossy: damage was accepted. Logs that need the journal can lack batches.
-	lossy bool
 	// away are the logs, by id, that were not brought back: they cannot be opened.
 	away map[uint64]*ErrUnreachable
 	// forgotten are the logs, by id, of which the journal has given batches up.
@@ -91,6 +91,8 @@ type Journal struct {
 	areas      [journalAreas]area
 	cur        int
 	generation uint64 // the highest one given
+	begun      uint64 // the first one given by this process
+	reach      Reach  // of the last block, or of this process's start
 	err        error  // why the journal is given up
 	closed     bool
 	once       sync.Once // close
@@ -101,7 +103,7 @@ type area struct {
 	generation uint64
 	off        int64 // of the next block, in the file
 	blocks     uint64
-	was        before // the area used before
+	was        Reach  // of the area used before
 	logs       []*Log // that have bytes here
 	full       bool   // waits to be emptied
 	stuck      bool   // holds bytes of a dead log, until the next start
@@ -132,7 +134,7 @@ func (j *Journal) room() int {
 		if n := &j.areas[next]; n.full || n.stuck {
 			return 0
 		}
-		j.areas[next].was = before{generation: a.generation, end: a.off}
+		j.areas[next].was = Reach{Generation: a.generation, End: a.off}
 		j.cur = next
 		left = j.areaEnd(next) - j.areas[next].off
 	}
@@ -168,7 +170,15 @@ func (j *Journal) write(b *block, logs []*Log) error {
 	defer j.mu.Unlock()
 	a.off += int64(len(bytes))
 	a.blocks++
+	j.reach = Reach{Generation: a.generation, End: a.off}
 	return nil
+}
+
+// reached returns how far the journal goes, durably: one that lacks this is an older copy.
+func (j *Journal) reached() Reach {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reach
 }
 
 // giveUp ends the use of the journal; what it holds stays until the next start.
@@ -332,10 +342,16 @@ func (j *Journal) admit(m *manifest) (renew bool, err error) {
 	if j == nil {
 		return false, nil
 	}
+	if err := j.outrun(m); err != nil && !missing {
+		if !j.any {
+			return false, err
+		}
+		missing = true
+	}
 	if away := j.away[m.id]; away != nil {
 		return false, away
 	}
-	return missing || j.forgotten.has(m.id) || j.lossy && m.journal != 0, j.diedBefore(m.id)
+	return missing || j.forgotten.has(m.id), j.diedBefore(m.id)
 }
 
 // diedBefore returns why a log that this process has open no more, but has bytes of in the journal, cannot be opened again.

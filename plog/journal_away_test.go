@@ -30,7 +30,7 @@ func flipIn(t testing.TB, fs vfs.FS, name string) {
 // letGo brings the journal back as before the folder of a partition is put away.
 func letGo(t testing.TB, fs vfs.FS, partition uint32) JournalReport {
 	t.Helper()
-	j, report, err := OpenJournal("/d/journal", JournalOptions{FS: fs, Bytes: -1, LogDir: fleetDir, LetGo: []uint32{partition}})
+	j, report, err := OpenJournal("/d/journal", JournalOptions{FS: fs, Bytes: -1, LogDir: fleetDir, Partitions: fleetPartitions(), LetGo: []uint32{partition}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestJournalPutBack(t *testing.T) {
 				b[journalAlign+blockHeaderLen] ^= 1
 				writeFile(t, cl.mem, name, b)
 			}
-			j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+			j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, Partitions: fleetPartitions(), AcceptLoss: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,11 +308,18 @@ func TestJournalForgottenFile(t *testing.T) {
 		}
 	}
 	for range 2 {
-		j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+		j, _, err := OpenJournal("/d/journal", JournalOptions{FS: cl.mem, Bytes: f.bytes, LogDir: fleetDir, Partitions: fleetPartitions(), AcceptLoss: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		j.close()
+		s := NewSyncer(SyncerOptions{Journal: j})
+		s.start()
+		l, err := f.openLog(s, cl.mem, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLog(t, l)
+		s.stop()
 	}
 	f.verify0(cl, 0)
 }

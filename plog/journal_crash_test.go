@@ -16,6 +16,14 @@ import (
 
 const fleetLogs = 3
 
+// fleetPartitions are those of a fleet's logs.
+func fleetPartitions() (all []uint32) {
+	for i := range uint32(fleetLogs) {
+		all = append(all, i)
+	}
+	return all
+}
+
 func fleetDir(partition uint32) string { return fmt.Sprintf("/d/partitions/%d/plog", partition) }
 
 // makeFolders makes what the logs' folders are made in, durably.
@@ -40,7 +48,7 @@ func makeFolders(t testing.TB, fs vfs.FS) {
 // startJournaled brings back the journal of fs and starts a Syncer that uses it, for lone logs too.
 func startJournaled(t testing.TB, fs vfs.FS, bytes int64) (*Syncer, JournalReport, error) {
 	t.Helper()
-	j, report, err := OpenJournal("/d/journal", JournalOptions{FS: fs, Bytes: bytes, LogDir: fleetDir})
+	j, report, err := OpenJournal("/d/journal", JournalOptions{FS: fs, Bytes: bytes, LogDir: fleetDir, Partitions: fleetPartitions()})
 	if err != nil {
 		return nil, report, err
 	}
@@ -142,7 +150,8 @@ func (f *fleet) stop() {
 	f.syncer.stop()
 }
 
-// do runs an operation: on one log, "+": an append to all at the same time, "P": the process is stopped and started again.
+// do runs an operation: on one log, "+": an append to all at the same time, "P": the process is stopped and started again,
+// "K": it is killed, with all that was not synced.
 func (f *fleet) do(op byte, on int) {
 	switch op {
 	case '+':
@@ -153,6 +162,15 @@ func (f *fleet) do(op byte, on int) {
 		wg.Wait()
 	case 'P':
 		f.stop()
+		f.start()
+	case 'K':
+		lost := f.mem.CrashClone(vfs.CrashCloneCfg{})
+		f.stop()
+		f.mem, f.fs = lost, errorfs.Wrap(lost, f)
+		for i, w := range f.worlds {
+			w.fs, w.c.mem = f.fs, lost
+			w.openLog = func(fs vfs.FS) (*Log, error) { return f.openLog(f.syncer, fs, i) }
+		}
 		f.start()
 	default:
 		f.worlds[on].do(op)

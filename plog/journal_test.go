@@ -334,7 +334,7 @@ func TestJournalAcceptLoss(t *testing.T) {
 			mem := lost.CrashClone(vfs.CrashCloneCfg{})
 			damage(mem)
 			for range 2 { // the damage is accepted once
-				j, _, err := OpenJournal("/d/journal", JournalOptions{FS: mem, Bytes: f.bytes, LogDir: fleetDir, AcceptLoss: true})
+				j, _, err := OpenJournal("/d/journal", JournalOptions{FS: mem, Bytes: f.bytes, LogDir: fleetDir, Partitions: fleetPartitions(), AcceptLoss: true})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -93,21 +93,15 @@ func (p blockPlace) seed() uint32 {
 	return frameSeed(spread(spread(p.id+0x9e3779b97f4a7c15)^p.generation), p.off)
 }
 
-// before is what a block says of the area that was used before its own: how far its blocks go.
-type before struct {
-	generation uint64 // 0: there was none
-	end        int64
-}
-
-// seal ends the block for its place and returns its bytes, padding included.
-func (b *block) seal(p blockPlace, was before) []byte {
+// seal ends the block for its place and returns its bytes, padding included. was is how far the area went that was used before.
+func (b *block) seal(p blockPlace, was Reach) []byte {
 	le := binary.LittleEndian
 	le.PutUint32(b.buf[4:], blockMagic)
 	le.PutUint32(b.buf[8:], uint32(len(b.buf)))
 	le.PutUint32(b.buf[12:], b.entries)
 	le.PutUint64(b.buf[16:], p.number)
-	le.PutUint64(b.buf[24:], was.generation)
-	le.PutUint64(b.buf[32:], uint64(was.end))
+	le.PutUint64(b.buf[24:], was.Generation)
+	le.PutUint64(b.buf[32:], uint64(was.End))
 	le.PutUint32(b.buf, crc32.Update(p.seed(), castagnoli, b.buf[4:]))
 	for n := padded(len(b.buf)); len(b.buf) < n; {
 		var zero [journalAlign]byte
@@ -138,12 +132,12 @@ func blockLen(b []byte) int {
 }
 
 // parseBlock decodes b, a block of blockLen bytes. ok: it is whole and belongs to its place.
-func parseBlock(b []byte, p blockPlace, visit func(blockEntry) error) (was before, ok bool, err error) {
+func parseBlock(b []byte, p blockPlace, visit func(blockEntry) error) (was Reach, ok bool, err error) {
 	le := binary.LittleEndian
 	if !blockValid(b, p) || le.Uint64(b[16:]) != p.number {
 		return was, false, nil
 	}
-	was = before{generation: le.Uint64(b[24:]), end: int64(le.Uint64(b[32:]))}
+	was = Reach{Generation: le.Uint64(b[24:]), End: int64(le.Uint64(b[32:]))}
 	n := le.Uint32(b[12:])
 	b = b[blockHeaderLen:]
 	for range n {

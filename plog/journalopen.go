@@ -71,6 +71,9 @@ func (j *Journal) open() (report JournalReport, err error) {
 	if damage == nil {
 		damage = old.damage
 	}
+	if damage == nil {
+		damage = j.outdated(old)
+	}
 	if err := j.loadForgotten(old.id); errors.As(err, &damage) {
 		j.opts.Logger.Warn("what the journal gave up is not known", "file", damage.File)
 	} else if err != nil {
@@ -84,7 +87,7 @@ func (j *Journal) open() (report JournalReport, err error) {
 	if err != nil {
 		return report, err
 	}
-	j.id, j.generation, report.Damage, j.lossy = old.id, old.highest(), damage, damage != nil
+	j.id, j.generation, report.Damage = old.id, old.highest(), damage
 	if err := j.forget(lost); isDiskFull(err) && damage == nil {
 		return report, j.without(err)
 	} else if err != nil {
@@ -96,20 +99,39 @@ func (j *Journal) open() (report JournalReport, err error) {
 			"logs", len(j.away), "first", report.Away.Dir, "error", report.Away)
 		return report, nil
 	}
-	if damage == nil && (j.off || old.areaBytes == j.areaSize()) {
+	if damage != nil {
+		return report, j.replace()
+	}
+	if j.off || old.areaBytes == j.areaSize() {
 		return report, j.reuse(old.areaBytes)
 	}
-	if damage != nil {
-		if err := j.keepDamaged(); err != nil {
-			return report, err
-		}
-	}
 	err = j.make()
-	if isDiskFull(err) && damage == nil {
+	if isDiskFull(err) {
 		j.opts.Logger.Warn("no space for a journal of the wanted size: the one there is goes on", "dir", j.dir, "error", err)
 		return report, j.reuse(old.areaBytes)
 	}
 	return report, err
+}
+
+// replace puts another journal, with another id, in the place of one whose damage was accepted: a log that still names the damaged one when it comes
+// back some day can lack batches.
+func (j *Journal) replace() error {
+	j.id = 0
+	if err := j.keepDamaged(); err != nil {
+		return err
+	}
+	err := j.make()
+	if !j.off && !isDiskFull(err) {
+		return err
+	}
+	name := j.path(journalName)
+	if err := j.opts.FS.Remove(name); err != nil && !isNotExist(err) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := dirsync.Sync(j.opts.FS, j.dir); err != nil || j.off {
+		return err
+	}
+	return j.without(err)
 }
 
 // keepDamaged gives the damaged file a second name, before another one takes its first, or else another name.
@@ -221,10 +243,12 @@ func (j *Journal) start(areaBytes int64) error {
 }
 
 func (j *Journal) startAreas() {
+	j.begun = j.generation + 1
 	for i := range j.areas {
 		j.generation++
 		j.areas[i] = area{generation: j.generation, off: int64(i)*j.areaBytes + journalAlign}
 	}
+	j.reach = Reach{Generation: j.generation}
 }
 
 func (j *Journal) openFiles(areaBytes int64) (err error) {
@@ -257,8 +281,8 @@ type journalFile struct {
 	areas     [journalAreas]journalHeader
 	ends      [journalAreas]int64 // of the valid blocks
 	blocks    [journalAreas]uint64
-	was       [journalAreas]before // what the blocks say of the area used before
-	damage    *ErrCorrupt          // the first place
+	was       [journalAreas]Reach // what the blocks say of the area used before
+	damage    *ErrCorrupt         // the first place
 	buf       []byte
 }
 
@@ -266,13 +290,6 @@ func (jf *journalFile) close() {
 	if jf != nil && jf.f != nil {
 		_ = jf.f.Close()
 	}
-}
-
-func (jf *journalFile) highest() (generation uint64) {
-	for _, h := range jf.areas {
-		generation = max(generation, h.generation)
-	}
-	return generation
 }
 
 // openJournalFile checks the whole file. An error is what cannot be read at all, or, if loss is accepted, what cannot be opened; damage is noted. The file
@@ -315,7 +332,7 @@ func (jf *journalFile) check() error {
 	// The blocks behind the last one of an area stand in the other area.
 	for i := range jf.areas {
 		was, other := jf.was[i], (i+1)%journalAreas
-		if jf.blocks[i] > 0 && was.generation != 0 && was.generation == jf.areas[other].generation && was.end > jf.ends[other] {
+		if jf.blocks[i] > 0 && was.Generation != 0 && was.Generation == jf.areas[other].generation && was.End > jf.ends[other] {
 			jf.note(jf.ends[other])
 		}
 	}

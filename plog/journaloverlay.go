@@ -61,6 +61,9 @@ func (o *overlay) loadOnce(name string, m *manifest) (*ErrCorrupt, error) {
 	if jf.damage == nil && (jf.id != m.journal || gone) {
 		return &ErrCorrupt{Kind: KindJournalMissing, Partition: m.partition, Offset: manifestJournal}, nil
 	}
+	if e := jf.outdated(m); jf.damage == nil && e != nil {
+		return e, nil
+	}
 	o.patches, o.bytes = map[string][]blockEntry{}, 0
 	for i := range jf.areas {
 		if _, err := jf.scan(i, func(e blockEntry) error {

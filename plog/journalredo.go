@@ -18,6 +18,7 @@ const maxRedoFiles = 256
 type redo struct {
 	fs        vfs.FS
 	logDir    func(uint32) string
+	of        *journalFile
 	journal   uint64 // its id
 	any       bool   // what is not there is passed over
 	letGo     []uint32
@@ -57,7 +58,7 @@ type redoSegment struct {
 
 // redo brings jf back and returns the logs whose batches are given up.
 func (j *Journal) redo(jf *journalFile) (JournalReport, []lostLog, error) {
-	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, journal: jf.id, any: j.any, letGo: j.opts.LetGo, forgotten: j.forgotten,
+	r := &redo{fs: j.opts.FS, logDir: j.opts.LogDir, of: jf, journal: jf.id, any: j.any, letGo: j.opts.LetGo, forgotten: j.forgotten,
 		logs: map[uint32]*redoLog{}, files: map[redoFile]redoSegment{}, away: map[uint64]*ErrUnreachable{}}
 	j.away = r.away
 	for i := range jf.areas {
@@ -146,7 +147,7 @@ func (r *redo) part(partition uint32) error {
 	if l.err != nil || l.m.journal != r.journal || r.forgotten.has(l.m.id) {
 		return nil
 	}
-	l.m.generation, l.m.journal = l.m.generation+1, 0
+	l.m.generation, l.m.journal, l.m.reach = l.m.generation+1, 0, Reach{}
 	if _, err := writeManifest(r.fs, l.dir, l.m); err != nil {
 		return fmt.Errorf("let the log of partition %d go: %w", partition, err)
 	}
@@ -171,6 +172,11 @@ func (r *redo) log(partition uint32) *redoLog {
 	}
 	if err == nil && l.m.partition != partition {
 		err = &ErrCorrupt{Offset: 12, Kind: KindPartition}
+	}
+	if err == nil && !r.any {
+		if e := r.of.outdated(l.m); e != nil { // its manifest could not be read before
+			err = e
+		}
 	}
 	if err != nil {
 		r.without(l, partition, err)

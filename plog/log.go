@@ -40,7 +40,8 @@ type Log struct {
 	ballast     bool
 	id          uint64 // as in the manifest
 	mark        uint64 // the journal named by the manifest on disk
-	unmarked    bool   // a round wanted the log, whose manifest does not name the journal
+	reach       Reach  // how far it went, as in the manifest on disk
+	unmarked    bool   // a round wanted the log, whose manifest does not name the journal as this process began it
 	ended       bool   // everything is settled, nothing more is appended
 	staged      *group // written to the active segment, waits for the journal
 	unsettled   bool   // part of the active segment is durable by the journal alone

@@ -17,13 +17,15 @@ const (
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
 	manifestMagic   = 0x314e4d474f4c5052 // "RPLOGMN1"
-	manifestVersion = 2
+	manifestVersion = 3
 	manifestFirst   = 1 // the oldest version that is read
-	manifestFixed   = 136
-	manifestNoIDs   = 120 // the same in version 1, without the ids of log and journal
+	manifestFixed   = 152
+	manifestNoReach = 136 // the same in version 2, without the reach of the journal
+	manifestNoIDs   = 120 // the same in version 1, without the ids of log and journal either
 	manifestSegment = 64
 	manifestTrailer = 4
 	manifestJournal = 120 // offset of the journal's id
+	manifestReach   = 128 // offset of how far it went
 )
 
 // sealedInfo is what the manifest knows of a sealed segment.
@@ -50,6 +52,7 @@ type manifest struct {
 	cutTerm        uint64 // term of decree cut-1
 	id             uint64 // of the log: random, for its whole life
 	journal        uint64 // not 0: the journal that may hold what the active segment does not
+	reach          Reach  // how far it went at least
 	segments       []sealedInfo
 }
 
@@ -71,7 +74,9 @@ func (m *manifest) encode() []byte {
 	le.PutUint64(b[104:], m.cutTerm)
 	le.PutUint64(b[112:], m.id)
 	le.PutUint64(b[120:], m.journal)
-	le.PutUint64(b[128:], uint64(len(m.segments)))
+	le.PutUint64(b[128:], m.reach.Generation)
+	le.PutUint64(b[136:], uint64(m.reach.End))
+	le.PutUint64(b[144:], uint64(len(m.segments)))
 	for i := range m.segments {
 		s := &m.segments[i]
 		b = le.AppendUint64(b, s.seq)
@@ -87,8 +92,8 @@ func (m *manifest) encode() []byte {
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeManifest checks and decodes b. Damage is an *ErrCorrupt, a newer format ErrVersion. Version 1 is that of before the journal, without the
-// ids of log and journal; for a time it had them, too, which its length tells.
+// decodeManifest checks and decodes b. Damage is an *ErrCorrupt, a newer format ErrVersion. Version 2 does not say how far the journal went. Version 1
+// is that of before the journal, without the ids of log and journal; for a time it had them, too, which its length tells.
 func decodeManifest(b []byte) (*manifest, error) {
 	le := binary.LittleEndian
 	bad := func(off int) error { return &ErrCorrupt{Kind: KindManifest, Offset: int64(off)} }
@@ -103,8 +108,11 @@ func decodeManifest(b []byte) (*manifest, error) {
 	if v < manifestFirst || v > manifestVersion {
 		return nil, unknownVersion(v, manifestName, manifestFirst, manifestVersion)
 	}
-	if v == manifestFirst && (len(body)-manifestNoIDs)%manifestSegment == 0 {
+	switch {
+	case v == manifestFirst && (len(body)-manifestNoIDs)%manifestSegment == 0:
 		fixed = manifestNoIDs
+	case v < manifestVersion:
+		fixed = manifestNoReach
 	}
 	if len(body) < fixed {
 		return nil, bad(len(b))
@@ -120,8 +128,11 @@ func decodeManifest(b []byte) (*manifest, error) {
 		activeSize: int64(le.Uint64(b[80:])), activeSynced: int64(le.Uint64(b[88:])), cut: le.Uint64(b[96:]), cutTerm: le.Uint64(b[104:]),
 		segments: make([]sealedInfo, n),
 	}
-	if fixed == manifestFixed {
+	if fixed >= manifestNoReach {
 		m.id, m.journal = le.Uint64(b[112:]), le.Uint64(b[120:])
+	}
+	if fixed == manifestFixed {
+		m.reach = Reach{Generation: le.Uint64(b[128:]), End: int64(le.Uint64(b[136:]))}
 	}
 	for i := range m.segments {
 		p := b[fixed+i*manifestSegment:]

@@ -143,7 +143,7 @@ func (l *Log) recover(m *manifest) error {
 		return l.corrupt(0, 12, 0, KindPartition)
 	}
 	l.generation, l.base, l.baseTerm = m.generation, m.base, m.baseTerm
-	l.id, l.mark = m.id, m.journal
+	l.id, l.mark, l.reach = m.id, m.journal, m.reach
 	renew, err := l.syncer.admit(m)
 	if err != nil {
 		return l.locate(err)
@@ -444,9 +444,9 @@ func (l *Log) install(m *manifest, ballast ballastUse) error {
 	if len(m.segments) > maxSegments {
 		return fmt.Errorf("%w: %d segments", ErrDiskFull, len(m.segments))
 	}
-	m.generation, m.id, m.journal = l.generation+1, l.id, l.syncer.journalID()
+	m.generation, m.id, m.journal, m.reach = l.generation+1, l.id, l.syncer.journalID(), l.syncer.journalReach()
 	if l.ended {
-		m.journal = 0
+		m.journal, m.reach = 0, Reach{}
 	}
 	torn, err := writeManifest(l.fs, l.dir, m)
 	if err != nil && !torn && isDiskFull(err) && ballast == mayDropBallast && l.dropBallast() {
@@ -460,7 +460,7 @@ func (l *Log) install(m *manifest, ballast ballastUse) error {
 	if err != nil {
 		return l.fail(err)
 	}
-	l.generation, l.mark, l.fixManifest = m.generation, m.journal, false
+	l.generation, l.mark, l.reach, l.fixManifest = m.generation, m.journal, m.reach, false
 	for _, s := range l.orphans {
 		l.dropLocked(s)
 	}

@@ -136,8 +136,8 @@ func (l *Log) stageLocked(b *block, j *Journal) staging {
 		l.queued = false
 		l.mu.Unlock()
 		return stagedNothing
-	case !l.simple() || l.headerDue || l.eraseDue || l.fixManifest || l.mark != j.id || !b.fits(n) && b.entries == 0:
-		l.unmarked = l.mark != j.id
+	case !l.simple() || l.headerDue || l.eraseDue || l.fixManifest || !l.marked(j) || !b.fits(n) && b.entries == 0:
+		l.unmarked = !l.marked(j)
 		l.mu.Unlock()
 		return stagedDirect
 	case !b.fits(n):
@@ -161,6 +161,9 @@ func (l *Log) stageLocked(b *block, j *Journal) staging {
 	l.staged = g
 	return stagedBlock
 }
+
+// marked says whether the manifest names the journal, and how far it went after the start of this process at least: an older copy of it is noticed. ioMu is held.
+func (l *Log) marked(j *Journal) bool { return l.mark == j.id && l.reach.Generation >= j.begun }
 
 // unstage publishes what stage wrote, now durable, or lets it die of err.
 func (l *Log) unstage(err error) (again bool) {

@@ -183,6 +183,14 @@ func (s *Syncer) journalID() uint64 {
 	return s.opts.Journal.id
 }
 
+// journalReach returns how far that journal goes.
+func (s *Syncer) journalReach() Reach {
+	if s.journalID() == 0 {
+		return Reach{}
+	}
+	return s.opts.Journal.reached()
+}
+
 // admit says whether the log that m describes can be opened, and whether it needs a new id.
 func (s *Syncer) admit(m *manifest) (renew bool, err error) {
 	var j *Journal

@@ -11,19 +11,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// asVersion1 is a manifest as version 1 wrote it, with or without the ids.
-func asVersion1(b []byte, ids bool) []byte {
+// asVersion is a manifest as version 1 wrote it, with or without the ids, or version 2.
+func asVersion(v uint32, b []byte, ids bool) []byte {
 	b = slices.Clone(b[:len(b)-manifestTrailer])
-	binary.LittleEndian.PutUint32(b[8:], 1)
+	binary.LittleEndian.PutUint32(b[8:], v)
+	b = slices.Delete(b, manifestReach, manifestReach+manifestFixed-manifestNoReach)
 	if !ids {
-		b = slices.Delete(b, manifestNoIDs-8, manifestFixed-8)
+		b = slices.Delete(b, manifestNoIDs-8, manifestNoReach-8)
 	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// TestManifestVersion1: a log of the former version is read, and written as one of this version.
-func TestManifestVersion1(t *testing.T) {
-	for _, ids := range []bool{false, true} {
+// TestManifestFormerVersions: a log of a former version is read, and written as one of this version.
+func TestManifestFormerVersions(t *testing.T) {
+	for i, version := range []uint32{1, 1, 2} {
+		ids := i > 0
 		for _, batches := range []int{1, 9} {
 			fs, want := vfs.NewMem(), state{}
 			o := Options{Syncer: startSyncer(t), SegmentBytes: 8 << 10}
@@ -35,9 +37,9 @@ func TestManifestVersion1(t *testing.T) {
 			}
 			closeLog(t, l)
 			name := l.path(manifestName)
-			writeFile(t, fs, name, asVersion1(readFile(t, fs, name), ids))
+			writeFile(t, fs, name, asVersion(version, readFile(t, fs, name), ids))
 			if r, err := inspect(t.Context(), fs, l.dir, func(Item) error { return nil }); err != nil || len(r.Damage) > 0 || r.Last != want.last() {
-				t.Errorf("ids %v, inspected: %v, %+v", ids, err, r)
+				t.Errorf("version %d, ids %v, inspected: %v, %+v", version, ids, err, r)
 			}
 			for range 2 {
 				l = open(t, fs, o)
@@ -63,7 +65,7 @@ func TestManifestOfALaterVersion(t *testing.T) {
 	b = b[:len(b)-manifestTrailer]
 	b[8] = 7
 	_, err := decodeManifest(binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)))
-	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 7 in MANIFEST: this program reads versions 1 to 2; run the one that wrote it") {
+	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "version 7 in MANIFEST: this program reads versions 1 to 3; run the one that wrote it") {
 		t.Error(err)
 	}
 }

@@ -18,6 +18,9 @@ func killedNode(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "data")
 	_, stop := runNode(t, dir, 2)
 	stop()
+	if err := os.CopyFS(olderJournal(dir), os.DirFS(filepath.Join(dir, plog.JournalDir))); err != nil {
+		t.Fatal(err)
+	}
 	j, _, err := plog.OpenJournal(filepath.Join(dir, plog.JournalDir), journalOf(dir))
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +52,7 @@ func killedNode(t *testing.T) string {
 		}
 	}
 	killed := filepath.Join(t.TempDir(), "killed")
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+	if err := errors.Join(os.CopyFS(killed, os.DirFS(dir)), os.Rename(olderJournal(dir), olderJournal(killed))); err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range logs {
@@ -62,6 +65,9 @@ func killedNode(t *testing.T) string {
 	}
 	return killed
 }
+
+// olderJournal is where a copy of a data folder's journal is that was made before the node had written.
+func olderJournal(dir string) string { return dir + "-older-journal" }
 
 func logOf(dir string, partition uint32) string {
 	return filepath.Join(dir, "partitions", []string{"0000", "0001"}[partition], "plog")
@@ -171,6 +177,44 @@ func TestDamagedManifestOfAKilledNode(t *testing.T) {
 	n, stop = runNode(t, dir, 0)
 	if r := n.Ready(); !r.Ready {
 		t.Errorf("mended: %+v", r)
+	}
+	stop()
+}
+
+// TestOlderJournalOfAKilledNode: an older copy of the journal alone is refused with what to do, by the node and by a drop, until the right one is back or the
+// loss is accepted.
+func TestOlderJournalOfAKilledNode(t *testing.T) {
+	dir := killedNode(t)
+	journal := filepath.Join(dir, plog.JournalDir, "JOURNAL")
+	newest, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, err := os.ReadFile(filepath.Join(olderJournal(dir), "JOURNAL"))
+	if err := errors.Join(err, os.WriteFile(journal, older, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	said := []string{journal + " goes to generation 3, offset 0, but went to generation 5", "when the log of partition 0 noted it: it is an older copy", "--accept-journal-loss"}
+	n, err := node.New(node.Options{DataDir: dir, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Peer: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.Start(t.Context())
+	if stopErr := n.Stop(t.Context()); err == nil || stopErr != nil {
+		t.Fatalf("started with an older journal: %v, %v", err, stopErr)
+	}
+	for _, s := range append(said, "put the folder") {
+		if !strings.Contains(err.Error(), s) {
+			t.Errorf("no %q in %v", s, err)
+		}
+	}
+	fails(t, said, "replica", "drop", "--partition", "1", "--data-dir", dir)
+	if err := os.WriteFile(journal, newest, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again, stop := runNode(t, dir, 0)
+	if r := again.Ready(); !r.Ready {
+		t.Errorf("with its journal: %+v", r)
 	}
 	stop()
 }
