@@ -54,8 +54,9 @@ type ServiceOptions struct {
 	// Pace bounds what copies take of the processors while clients are served; nil: they
 	// are as fast as they can be.
 	Pace *Pace
-	// Renew makes a new checkpoint soon after Start of each partition whose newest one is of
-	// another life of it.
+	// Renew makes a checkpoint without waiting for the period: soon after Start of each
+	// partition whose newest one is of another life of it, and when the store answers again
+	// of each whose newest attempt failed.
 	Renew bool
 	// Retention is applied to a partition after each new checkpoint of it.
 	Retention Retention
@@ -172,7 +173,9 @@ func (s *Service) Start(ctx context.Context) error {
 		return errors.New("checkpoint service is already running")
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	running := s.ctx
 	s.mu.Unlock()
+	s.pending.Go(func() { s.watchStore(running) })
 	for _, p := range s.order {
 		every, err := s.o.Runner.Every(tasks.Checkpoint, key(p.src.ID()), s.task(p, false, nil))
 		if err != nil {

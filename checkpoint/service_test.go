@@ -92,7 +92,7 @@ func TestService(t *testing.T) {
 	}
 	families, err := reg.Gather()
 	must(t, err)
-	if len(families) != 16 {
+	if len(families) != 17 {
 		t.Fatalf("%d metric families", len(families))
 	}
 }

@@ -122,6 +122,7 @@ type collector struct {
 	nodeAge *prometheus.Desc
 	nodeOf  *prometheus.Desc
 	nodeIs  *prometheus.Desc
+	away    *prometheus.Desc
 }
 
 func newCollector(s *Service) *collector {
@@ -140,6 +141,8 @@ func newCollector(s *Service) *collector {
 			"Partitions of the node's checkpoint that is being made, by state; all 0 while none is.", []string{"state"}, nil),
 		nodeIs: prometheus.NewDesc("replicanode_checkpoint_node_progress_ratio",
 			"How much of the node's checkpoint is made, 0 to 1; 0 while none is being made.", nil, nil),
+		away: prometheus.NewDesc("replicanode_checkpoint_store_silent_seconds",
+			"How long the store of checkpoints has not answered; 0 while it does, and while nothing is asked of it.", nil, nil),
 	}
 }
 
@@ -153,6 +156,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.nodeAge
 	ch <- c.nodeOf
 	ch <- c.nodeIs
+	ch <- c.away
 }
 
 // Collect implements prometheus.Collector.
@@ -170,6 +174,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
 	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(allowed))
 	ch <- prometheus.MustNewConstMetric(c.share, prometheus.GaugeValue, c.s.o.Pace.taken())
+	silent := 0.0
+	if since, err := c.s.o.Store.Trouble(); err != nil {
+		silent = time.Since(since).Seconds()
+	}
+	ch <- prometheus.MustNewConstMetric(c.away, prometheus.GaugeValue, silent)
 	c.collectNode(ch, now)
 }
 

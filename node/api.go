@@ -23,6 +23,8 @@ type StatusAnswer struct {
 	UptimeSeconds float64          `json:"uptime_seconds"`
 	Readiness     admin.Readiness  `json:"readiness"`
 	Partitions    []replica.Status `json:"partitions"`
+	// CheckpointStore is what GET /v1/checkpoints calls store.
+	CheckpointStore StoreStatus `json:"checkpoint_store"`
 }
 
 // DuplicationsAnswer is the answer of GET /v1/duplications: one pipeline per partition and remote.
@@ -108,6 +110,7 @@ func (n *Node) getStatus(*http.Request, none) (StatusAnswer, error) {
 	for _, p := range n.host.Partitions() {
 		a.Partitions = append(a.Partitions, p.Status())
 	}
+	a.CheckpointStore = StatusOfStore(n.checkpoints.Store())
 	return a, nil
 }
 

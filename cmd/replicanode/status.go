@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,6 +33,9 @@ func statusCommand() *cli.Command {
 					fmt.Fprintf(c.App.Writer, "cluster %d, node %d, up %.0f s, ready %t\n", a.Identity.ClusterID, a.Identity.NodeID, a.UptimeSeconds, a.Readiness.Ready)
 					for _, reason := range a.Readiness.Reasons {
 						fmt.Fprintln(c.App.Writer, "not ready:", reason)
+					}
+					if st := a.CheckpointStore; st.Since != nil {
+						fmt.Fprintf(c.App.Writer, "the store of checkpoints %s does not answer since %s: %s\n", st.Place, st.Since.Format(time.RFC3339), st.Problem)
 					}
 				}
 				return show(c, a, "PARTITION PHASE SERVING LEADER APPLIED DURABLE LOG-FIRST LOG-LAST LOG-BYTES ERROR", statusRows)
