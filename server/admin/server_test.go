@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -231,10 +232,18 @@ func TestConnectionsAreBounded(t *testing.T) {
 		clients = append(clients, c)
 	}
 	first := <-accepted
-	select {
-	case <-accepted:
-		t.Fatal("a second connection was accepted")
-	default:
+	wants := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.waiting
+	}
+	for !wants() {
+		select {
+		case <-accepted:
+			t.Fatal("a second connection was accepted")
+		default:
+			runtime.Gosched()
+		}
 	}
 	if n := b.open.Load(); n != 1 {
 		t.Fatalf("%d connections open", n)

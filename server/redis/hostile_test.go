@@ -29,6 +29,24 @@ func bystander(h *harness) func() {
 	}
 }
 
+// A request of many short names must not be answered with many times its length.
+func TestManyCommandNamesAreRefused(t *testing.T) {
+	h := serve(t, Options{})
+	c := h.dial()
+	for _, sub := range []string{"INFO", "DOCS"} {
+		words := []string{"COMMAND", sub}
+		for range 1000 {
+			words = append(words, "get")
+		}
+		if got := c.do(words...); strings.HasPrefix(got, "-") {
+			t.Errorf("%s of 1000 names: %.100s", sub, got)
+		}
+		if got := c.do(append(words, "get")...); got != "-ERR at most 1000 commands are described at once" {
+			t.Errorf("%s of 1001 names: %.100s", sub, got)
+		}
+	}
+}
+
 func TestMalformedRequests(t *testing.T) {
 	h := serve(t, Options{})
 	other := bystander(h)

@@ -120,7 +120,23 @@ func (c *conn) help(cmd string, forms ...string) {
 	w.Status("    Print this help.")
 }
 
+// mostNames bounds the commands that COMMAND INFO and DOCS describe at once: a request of many short names would otherwise be answered
+// with many times its length, which nothing else bounds.
+const mostNames = 1000
+
+// isLong refuses more than mostNames names.
+func (c *conn) isLong(names [][]byte) bool {
+	if len(names) <= mostNames {
+		return false
+	}
+	c.refuse("ERR at most " + strconv.Itoa(mostNames) + " commands are described at once")
+	return true
+}
+
 func (c *conn) commandInfo(names [][]byte) {
+	if c.isLong(names) {
+		return
+	}
 	w := c.reply()
 	if len(names) == 0 {
 		w.Array(len(c.server.table.list))
@@ -140,6 +156,9 @@ func (c *conn) commandInfo(names [][]byte) {
 }
 
 func (c *conn) commandDocs(names [][]byte) {
+	if c.isLong(names) {
+		return
+	}
 	var list []*command
 	for _, name := range names {
 		if cmd := c.server.table.find(name); cmd != nil {

@@ -13,7 +13,6 @@ import (
 // metrics are a server's counters. Children are resolved once: the hot paths only add.
 type metrics struct {
 	panics   prometheus.Counter
-	commands map[string]prometheus.Counter
 	unknown  prometheus.Counter
 	errors   prometheus.Counter
 	protocol [16]prometheus.Counter
@@ -45,70 +44,78 @@ var refusals = []refusal{
 	refusedClients, refusedAuth, refusedGate, refusedBusy, refusedReply, refusedBuffers, refusedSlow, refusedIdle, refusedSecurity, refusedLoading,
 }
 
-func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
-	var all []prometheus.Collector
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help})
-		all = append(all, c)
-		return c
-	}
-	vec := func(name, help, label string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help}, []string{label})
-		all = append(all, v)
-		return v
-	}
-	gauge := func(name, help string, f func() float64) {
-		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help}, f))
-	}
+// collectors make metrics of the server and keep all of them for registration.
+type collectors []prometheus.Collector
 
-	m := &metrics{
-		panics:   counter("panics_total", "Panics in a connection's code; each ended its connection."),
-		errors:   counter("error_replies_total", "Commands answered with an error that was found while they were parsed or dispatched."),
-		commands: map[string]prometheus.Counter{},
-		refused:  map[refusal]prometheus.Counter{},
-		reads:    newHistogram("read"),
-		writes:   newHistogram("write"),
+func (all *collectors) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help})
+	*all = append(*all, c)
+	return c
+}
+
+func (all *collectors) vec(name, help, label string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help}, []string{label})
+	*all = append(*all, v)
+	return v
+}
+
+// total is a counter that is kept elsewhere.
+func (all *collectors) total(name, help string, v *atomic.Int64) {
+	*all = append(*all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help},
+		func() float64 { return float64(v.Load()) }))
+}
+
+func (all *collectors) gauge(name, help string, f func() float64) {
+	*all = append(*all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help}, f))
+}
+
+func (all collectors) register(r prometheus.Registerer) error {
+	for _, c := range all {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register the server's metrics: %w", err)
+		}
 	}
-	commands := vec("commands_total", "Commands by name.", "command")
+	return nil
+}
+
+func newMetrics(s *Server, r prometheus.Registerer) (*metrics, error) {
+	var all collectors
+	m := &metrics{
+		panics:  all.counter("panics_total", "Panics in a connection's code; each ended its connection."),
+		errors:  all.counter("error_replies_total", "Commands answered with an error that was found while they were parsed or dispatched."),
+		refused: map[refusal]prometheus.Counter{},
+		reads:   newHistogram("read"),
+		writes:  newHistogram("write"),
+	}
+	commands := all.vec("commands_total", "Commands by name.", "command")
 	for i := range s.table.list {
 		cmd := &s.table.list[i]
 		cmd.calls = commands.WithLabelValues(cmd.name)
 	}
 	m.unknown = commands.WithLabelValues("unknown")
-	protocol := vec("protocol_errors_total", "Connections closed because of a malformed or too great request, by kind.", "kind")
+	protocol := all.vec("protocol_errors_total", "Connections closed because of a malformed or too great request, by kind.", "kind")
 	for _, kind := range resp.ErrorKinds() {
 		m.protocol[kind] = protocol.WithLabelValues(kind.String())
 	}
-	refused := vec("refused_total", "Clients and commands turned away, by reason.", "reason")
+	refused := all.vec("refused_total", "Clients and commands turned away, by reason.", "reason")
 	for _, reason := range refusals {
 		m.refused[reason] = refused.WithLabelValues(string(reason))
 	}
-	total := func(name, help string, v *atomic.Int64) {
-		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "replicanode", Subsystem: "server", Name: name, Help: help},
-			func() float64 { return float64(v.Load()) }))
-	}
-	total("connections_accepted_total", "Client connections accepted.", &m.connectionCount)
-	total("received_bytes_total", "Bytes received from clients.", &m.received)
-	total("sent_bytes_total", "Bytes sent to clients.", &m.sent)
-	gauge("connections", "Client connections open now.", func() float64 { return float64(s.clients()) })
-	gauge("connections_limit", "Greatest number of client connections.", func() float64 { return float64(s.opts.MaxClients) })
-	gauge("buffer_bytes", "Memory of connections' buffers beyond their base.", func() float64 { return float64(s.budget.Used()) })
-	gauge("buffer_limit_bytes", "Greatest memory of connections' buffers.", func() float64 { return float64(s.opts.MaxBufferBytes) })
-	gauge("write_p99_seconds", "99th percentile of the time writes took in the last 10 seconds.", func() float64 { return s.WriteP99().Seconds() })
-	all = append(all, m.reads, m.writes)
-
+	all.total("connections_accepted_total", "Client connections accepted.", &m.connectionCount)
+	all.total("received_bytes_total", "Bytes received from clients.", &m.received)
+	all.total("sent_bytes_total", "Bytes sent to clients.", &m.sent)
+	all.gauge("connections", "Client connections open now.", func() float64 { return float64(s.clients()) })
+	all.gauge("connections_limit", "Greatest number of client connections.", func() float64 { return float64(s.opts.MaxClients) })
+	all.gauge("buffer_bytes", "Memory of connections' buffers beyond their base.", func() float64 { return float64(s.budget.Used()) })
+	all.gauge("buffer_limit_bytes", "Greatest memory of connections' buffers.", func() float64 { return float64(s.opts.MaxBufferBytes) })
+	all.gauge("write_p99_seconds", "99th percentile of the time writes took in the last 10 seconds.", func() float64 { return s.WriteP99().Seconds() })
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range all {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register the server's metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, append(all, m.reads, m.writes).register(r)
 }
 
-// histogramTops are the upper bounds of the exported histogram: powers of two of 16 µs up to about 8 s.
+// The upper bounds of the exported histogram are powers of two of 16 µs, up to about 8 s.
 const (
 	histogramBase    = 16 * time.Microsecond
 	histogramBuckets = 20

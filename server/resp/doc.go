@@ -27,8 +27,8 @@
 //
 // # Replies
 //
-// Reply is an append-only buffer with one method per kind of value; where the versions differ (nulls, maps, sets, booleans, doubles,
-// verbatim text) it writes what the client's version knows.
+// Reply is an append-only buffer with one method per kind of value; where the versions differ (nulls, maps, sets, verbatim text) it
+// writes what the client's version knows.
 //
 // Readers and replies belong to one goroutine at a time; Budget is safe for concurrent use.
 package resp

@@ -35,8 +35,7 @@ type Limits struct {
 
 // BeforeAuth is what Redis grants a client that still has to authenticate: 10 arguments of 16 KiB each.
 func BeforeAuth() Limits {
-	l := Limits{MaxBulkBytes: 16 << 10, MaxArgs: 10, MaxInlineBytes: 64 << 10, MaxRequestBytes: 256 << 10, Unauthenticated: true}
-	return l
+	return Limits{MaxBulkBytes: 16 << 10, MaxArgs: 10, MaxInlineBytes: 64 << 10, MaxRequestBytes: 256 << 10, Unauthenticated: true}
 }
 
 // EnsureDefaults replaces zero fields by their defaults.

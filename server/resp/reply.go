@@ -1,9 +1,6 @@
 package resp
 
-import (
-	"math"
-	"strconv"
-)
+import "strconv"
 
 // Reply collects what is to be sent to a client. The zero value is an empty reply of version 2.
 type Reply struct {
@@ -104,41 +101,6 @@ func (w *Reply) Set(n int) {
 		return
 	}
 	w.header('*', int64(n))
-}
-
-// Bool appends a truth value; version 2 sees 1 or 0.
-func (w *Reply) Bool(v bool) {
-	switch {
-	case w.V3 && v:
-		w.Buf = append(w.Buf, "#t\r\n"...)
-	case w.V3:
-		w.Buf = append(w.Buf, "#f\r\n"...)
-	case v:
-		w.Int(1)
-	default:
-		w.Int(0)
-	}
-}
-
-// Double appends a floating-point number; version 2 sees a bulk string.
-func (w *Reply) Double(v float64) {
-	var digits [32]byte
-	text := strconv.AppendFloat(digits[:0], v, 'g', 17, 64)
-	switch {
-	case math.IsInf(v, 1):
-		text = append(digits[:0], "inf"...)
-	case math.IsInf(v, -1):
-		text = append(digits[:0], "-inf"...)
-	case math.IsNaN(v):
-		text = append(digits[:0], "nan"...)
-	}
-	if !w.V3 {
-		w.Bulk(text)
-		return
-	}
-	w.Buf = append(w.Buf, ',')
-	w.Buf = append(w.Buf, text...)
-	w.Buf = append(w.Buf, '\r', '\n')
 }
 
 // Text appends text for people; version 2 sees a bulk string.

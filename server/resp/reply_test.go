@@ -26,11 +26,6 @@ func TestReplies(t *testing.T) {
 		{"array", func(w *Reply) { w.Array(1); w.Null() }, "*1\r\n$-1\r\n", "*1\r\n_\r\n"},
 		{"map", func(w *Reply) { w.Map(10) }, "*20\r\n", "%10\r\n"},
 		{"set", func(w *Reply) { w.Set(2) }, "*2\r\n", "~2\r\n"},
-		{"true", func(w *Reply) { w.Bool(true) }, ":1\r\n", "#t\r\n"},
-		{"false", func(w *Reply) { w.Bool(false) }, ":0\r\n", "#f\r\n"},
-		{"double", func(w *Reply) { w.Double(1.5) }, "$3\r\n1.5\r\n", ",1.5\r\n"},
-		{"inf", func(w *Reply) { w.Double(math.Inf(-1)) }, "$4\r\n-inf\r\n", ",-inf\r\n"},
-		{"nan", func(w *Reply) { w.Double(math.NaN()) }, "$3\r\nnan\r\n", ",nan\r\n"},
 		{"text", func(w *Reply) { w.Text("ab") }, "$2\r\nab\r\n", "=6\r\ntxt:ab\r\n"},
 	}
 	for _, test := range tests {
