@@ -62,9 +62,9 @@ type CheckpointVerification struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// CheckpointStore is the store of a node's checkpoints in its data folders: that of the first. The node may run or not. Not all of the
+// foldersStore is the store of a node's checkpoints in its data folders: that of the first. The node may run or not. Not all of the
 // folders need to be given.
-func CheckpointStore(dataDirs []string) (*checkpoint.Store, error) {
+func foldersStore(dataDirs []string) (*checkpoint.Store, error) {
 	elsewhere := ""
 	for _, dir := range dataDirs {
 		file, err := readNodeFile(dir)
@@ -93,7 +93,7 @@ func OpenCheckpointStore(dataDirs []string, location string) (store *checkpoint.
 	}
 	switch {
 	case location == "":
-		store, err = CheckpointStore(dataDirs)
+		store, err = foldersStore(dataDirs)
 		return store, none, err
 	case !strings.HasPrefix(location, s3store.Scheme):
 		return checkpoint.NewStore(nil, location), none, nil
@@ -200,9 +200,9 @@ func verifyOne(ctx context.Context, store *checkpoint.Store, v *CheckpointVerifi
 	return result.Err()
 }
 
-// PruneCheckpoints removes the checkpoints of one partition, or (nil) of all and of the whole node, that the retention lets go.
+// pruneCheckpoints removes the checkpoints of one partition, or (nil) of all and of the whole node, that the retention lets go.
 // Nothing else may write to the store meanwhile.
-func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
+func pruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
 	var pruned checkpoint.Pruned
 	ids, err := store.Partitions(ctx)
 	if err != nil {
@@ -226,7 +226,7 @@ func PruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *u
 	return pruned, nil
 }
 
-// ObsoleteCheckpoints says what PruneCheckpoints would remove.
+// ObsoleteCheckpoints says what pruneCheckpoints would remove.
 func ObsoleteCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {
 	if partition != nil {
 		ids, err := store.Partitions(ctx)
@@ -240,12 +240,12 @@ func ObsoleteCheckpoints(ctx context.Context, store *checkpoint.Store, partition
 	return store.Obsolete(ctx, partition, r, time.Now())
 }
 
-// PruneStopped is PruneCheckpoints for the data folders of a stopped node, which it locks meanwhile.
+// PruneStopped is pruneCheckpoints for the data folders of a stopped node, which it locks meanwhile.
 func PruneStopped(ctx context.Context, dataDirs []string, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (_ checkpoint.Pruned, err error) {
 	folder, err := OpenExisting(dataDirs)
 	if err != nil {
 		return checkpoint.Pruned{}, err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
-	return PruneCheckpoints(ctx, store, partition, r)
+	return pruneCheckpoints(ctx, store, partition, r)
 }

@@ -147,7 +147,8 @@ func TestNodeDuplicatesToAnother(t *testing.T) {
 	if got, err := client(t, backup).Get(t.Context(), "counter").Int(); err != nil || got != 50 {
 		t.Fatalf("counter on the backup: %d, %v", got, err)
 	}
-	if _, err := admin.Get[LagAnswer](t.Context(), api(t, primary), "/v1/duplications/nobody/lag"); !admin.IsNotFound(err) {
+	var refusal *admin.Error
+	if _, err := admin.Get[LagAnswer](t.Context(), api(t, primary), "/v1/duplications/nobody/lag"); !errors.As(err, &refusal) || refusal.Status != http.StatusNotFound {
 		t.Fatalf("lag of an unknown remote: %v", err)
 	}
 }
@@ -170,7 +171,7 @@ func TestCheckpointsRestoreIntoAServingNode(t *testing.T) {
 		})
 	}
 	fill(t, client(t, n), 200, 300) // after the checkpoint: must not be restored
-	store, err := CheckpointStore([]string{dir})
+	store, err := foldersStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func checkpointAll(t *testing.T, n *Node) {
 func restored(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "restored")
-	store, err := CheckpointStore([]string{dir})
+	store, err := foldersStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestRestoredFolderHasItsOwnIdentity(t *testing.T) {
 	}
 	checkpointAll(t, primary)
 	origin := primary.folders.Identity.ClusterID
-	store, err := CheckpointStore([]string{dir})
+	store, err := foldersStore([]string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,9 +104,6 @@ func newSession() uint32 { return rand.Uint32() & 0xffffff }
 // Partition is the partition the log belongs to.
 func (l *Log) Partition() uint32 { return l.partition }
 
-// Dir is the log's folder.
-func (l *Log) Dir() string { return l.dir }
-
 // HardState returns the last appended one, durable or not. Its Commit is never below FirstIndex-1.
 func (l *Log) HardState() HardState {
 	l.mu.Lock()

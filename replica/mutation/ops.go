@@ -73,12 +73,6 @@ func (b *Builder) Reset(h Header) {
 	b.ops = 0
 }
 
-// ResetBuffer is Reset with a buffer of the caller's, from index 0.
-func (b *Builder) ResetBuffer(buf []byte, h Header) {
-	b.buf = buf
-	b.Reset(h)
-}
-
 // Put appends an OpPut.
 func (b *Builder) Put(key, value []byte, expireAt uint64) {
 	var flags byte

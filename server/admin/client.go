@@ -109,9 +109,3 @@ func unpack(status int, path string, data []byte, out any) error {
 	}
 	return nil
 }
-
-// IsNotFound reports whether err is the node's refusal of something that does not exist.
-func IsNotFound(err error) bool {
-	var refusal *Error
-	return errors.As(err, &refusal) && refusal.Status == http.StatusNotFound
-}
