@@ -58,9 +58,15 @@ func mallocs() uint64 {
 type contestant struct {
 	appenders []appender
 	appended  atomic.Int64
-	took      time.Duration
-	mallocs   uint64
 	close     func() error
+}
+
+// measured is what appending took.
+type measured struct {
+	took    time.Duration
+	calls   uint64
+	mallocs uint64
+	h       *hdrhistogram.Histogram
 }
 
 // appender is one goroutine's part of an append phase.
@@ -124,40 +130,32 @@ func newContestant(sc *scenario, subjects []Subject, close func() error) *contes
 	return c
 }
 
-// turn appends for d.
-func (c *contestant) turn(ctx context.Context, d time.Duration) error {
+// turn appends for d and adds what that took to m.
+func (c *contestant) turn(ctx context.Context, d time.Duration, m *measured) error {
 	before, start := mallocs(), time.Now()
 	var wg sync.WaitGroup
 	for i := range c.appenders {
-		wg.Go(func() { c.appenders[i].run(ctx, start.Add(d), &c.appended) })
+		a := &c.appenders[i]
+		a.calls = 0
+		a.h.Reset()
+		wg.Go(func() { a.run(ctx, start.Add(d), &c.appended) })
 	}
 	wg.Wait()
-	c.took += time.Since(start)
-	c.mallocs += mallocs() - before
+	m.took += time.Since(start)
+	m.mallocs += mallocs() - before
 	for i := range c.appenders {
 		if err := c.appenders[i].err; err != nil {
 			return err
 		}
+		m.calls += c.appenders[i].calls
+		m.h.Merge(c.appenders[i].h)
 	}
 	return ctx.Err()
 }
 
-// forget lets what was measured until now not count.
-func (c *contestant) forget() {
-	c.took, c.mallocs = 0, 0
-	for i := range c.appenders {
-		c.appenders[i].calls = 0
-		c.appenders[i].h.Reset()
-	}
-}
-
-func (c *contestant) result(sc *scenario, name string) Result {
-	r, h, calls := sc.Result, newHistogram(), uint64(0)
-	for i := range c.appenders {
-		h.Merge(c.appenders[i].h)
-		calls += c.appenders[i].calls
-	}
-	r.set(c.took, calls, h, c.mallocs)
+func (m *measured) result(sc *scenario, name string) Result {
+	r := sc.Result
+	r.set(m.took, m.calls, m.h, m.mallocs)
 	r.Name, r.Subject = sc.Scenario, name
 	return r
 }
@@ -171,8 +169,8 @@ func (sc *scenario) turns() int {
 	return 20
 }
 
-// contest measures one round of all subjects of sc, which take short turns.
-func contest(ctx context.Context, o *Options, sc *scenario, dir string) (rs []Result, err error) {
+// contest measures one round of all subjects of sc, which take short turns, and adds it to what was measured of each before.
+func contest(ctx context.Context, o *Options, sc *scenario, dir string, totals []measured) (err error) {
 	var cs []*contestant
 	defer func() {
 		for _, c := range cs {
@@ -182,27 +180,23 @@ func contest(ctx context.Context, o *Options, sc *scenario, dir string) (rs []Re
 	for i, f := range sc.subjects {
 		c, err := sc.open(ctx, sc, f, filepath.Join(dir, fmt.Sprint("log", i)))
 		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", f.Name, err)
+			return fmt.Errorf("open %s: %w", f.Name, err)
 		}
 		cs = append(cs, c)
-		if err := c.turn(ctx, warmUp); err != nil {
-			return nil, fmt.Errorf("append to %s: %w", f.Name, err)
+		if err := c.turn(ctx, warmUp, &measured{h: newHistogram()}); err != nil {
+			return fmt.Errorf("append to %s: %w", f.Name, err)
 		}
-		c.forget()
 	}
 	turns := sc.turns()
 	for turn := range turns {
 		for i := range cs {
 			at := (i + turn) % len(cs)
-			if err := cs[at].turn(ctx, o.Round/time.Duration(turns)); err != nil {
-				return nil, fmt.Errorf("append to %s: %w", sc.subjects[at].Name, err)
+			if err := cs[at].turn(ctx, o.Round/time.Duration(turns), &totals[at]); err != nil {
+				return fmt.Errorf("append to %s: %w", sc.subjects[at].Name, err)
 			}
 		}
 	}
-	for i, c := range cs {
-		rs = append(rs, c.result(sc, sc.subjects[i].Name))
-	}
-	return rs, nil
+	return nil
 }
 
 func (a *appender) run(ctx context.Context, end time.Time, appended *atomic.Int64) {

@@ -1,8 +1,8 @@
 // Package plogbench measures write-ahead logs: ours, the bare disk, and any other that implements Subject.
 //
 // Every append is synced when it returns. All subjects see the same records, the same batches and the same regular
-// trimming. The logs that are appended to are open together and take turns of a fraction of a second; what is read or opened is
-// measured one after the other. So a noisy machine is noisy for all; the median round counts.
+// trimming. The logs that are appended to are open together and take turns of a fraction of a second, which all count; what is read or opened
+// is measured one after the other, and the median round counts. So a noisy machine is noisy for all.
 //
 // A run needs a folder on the disk that is to be measured and leaves nothing in it.
 package plogbench
@@ -77,7 +77,7 @@ type Result struct {
 	Batch       int     `json:"batch"`
 	Appenders   int     `json:"appenders"`
 	Logs        int     `json:"logs"`
-	Records     uint64  `json:"records"` // of the median round
+	Records     uint64  `json:"records"` // of all rounds, or of the median one
 	PerSecond   float64 `json:"records_per_second"`
 	MBPerSecond float64 `json:"mb_per_second"` // of data, 10^6 bytes
 	P50         float64 `json:"p50_ms"`        // of one call
@@ -113,20 +113,15 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, sc.Scenario) {
 			continue
 		}
-		rounds := make([][]Result, len(sc.subjects))
-		for round := range o.Rounds {
-			rs, err := once(ctx, &o, &sc, round)
-			if err != nil {
-				return out, fmt.Errorf("measure %s: %w", sc.Scenario, err)
-			}
-			for i, r := range rs {
-				rounds[i] = append(rounds[i], r)
-			}
+		run := oneByOne
+		if sc.open != nil {
+			run = inTurns
 		}
-		for _, rs := range rounds {
-			slices.SortFunc(rs, func(a, b Result) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
-			out = append(out, rs[len(rs)/2])
+		rs, err := run(ctx, &o, &sc)
+		if err != nil {
+			return out, fmt.Errorf("measure %s: %w", sc.Scenario, err)
 		}
+		out = append(out, rs...)
 	}
 	return out, nil
 }
@@ -142,31 +137,49 @@ func Names() []string {
 	return names
 }
 
-// once measures one round of sc, of all its subjects.
-func once(ctx context.Context, o *Options, sc *scenario, round int) (rs []Result, err error) {
-	say := func(who string) {
-		o.Progress(fmt.Sprintf("%s %s, %d bytes, batch %d, round %d of %d", sc.Scenario, who, sc.RecordBytes, sc.Batch, round+1, o.Rounds))
+// inTurns measures subjects that are open together; all rounds count.
+func inTurns(ctx context.Context, o *Options, sc *scenario) (rs []Result, err error) {
+	totals := make([]measured, len(sc.subjects))
+	for i := range totals {
+		totals[i].h = newHistogram()
 	}
-	if sc.open != nil {
-		say("in turns")
-		err = inFolder(ctx, o, func(dir string) (err error) {
-			rs, err = contest(ctx, o, sc, dir)
-			return err
-		})
-		return rs, err
-	}
-	for _, f := range sc.subjects {
-		say(f.Name)
-		if err := inFolder(ctx, o, func(dir string) error {
-			r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
-			r.Name, r.Subject = sc.Scenario, f.Name
-			rs = append(rs, r)
-			return err
-		}); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name, err)
+	for round := range o.Rounds {
+		sc.say(o, "in turns", round)
+		if err := inFolder(ctx, o, func(dir string) error { return contest(ctx, o, sc, dir, totals) }); err != nil {
+			return nil, err
 		}
 	}
+	for i := range totals {
+		rs = append(rs, totals[i].result(sc, sc.subjects[i].Name))
+	}
 	return rs, nil
+}
+
+// oneByOne measures one subject after the other; the median round counts.
+func oneByOne(ctx context.Context, o *Options, sc *scenario) (out []Result, err error) {
+	rounds := make([][]Result, len(sc.subjects))
+	for round := range o.Rounds {
+		for i, f := range sc.subjects {
+			sc.say(o, f.Name, round)
+			if err := inFolder(ctx, o, func(dir string) error {
+				r, err := sc.measure(ctx, o, sc, f, filepath.Join(dir, "log"))
+				r.Name, r.Subject = sc.Scenario, f.Name
+				rounds[i] = append(rounds[i], r)
+				return err
+			}); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
+			}
+		}
+	}
+	for _, rs := range rounds {
+		slices.SortFunc(rs, func(a, b Result) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
+		out = append(out, rs[len(rs)/2])
+	}
+	return out, nil
+}
+
+func (sc *scenario) say(o *Options, who string, round int) {
+	o.Progress(fmt.Sprintf("%s %s, %d bytes, batch %d, round %d of %d", sc.Scenario, who, sc.RecordBytes, sc.Batch, round+1, o.Rounds))
 }
 
 // inFolder calls run with a folder that goes with its end.

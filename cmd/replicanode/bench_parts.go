@@ -76,7 +76,7 @@ func benchPlog() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "only", Usage: "a comma-separated `LIST` of append, appenders, logs, read_cached, read_cold, open (default: all)"},
 			&cli.DurationFlag{Name: "round", Value: d.Round, Usage: "how long each log is measured in a round"},
-			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often; the median round counts"},
+			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often: all rounds of appends count, the median one of the rest"},
 			&cli.StringFlag{Name: "dir", Value: os.TempDir(), Action: existingFolder, DefaultText: "the system's temporary folder", Usage: "`FOLDER` on the disk to be measured"},
 			jsonFileFlag(),
 		},

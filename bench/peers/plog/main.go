@@ -28,7 +28,7 @@ func run() error {
 	var o plogbench.Options
 	flag.StringVar(&o.Dir, "dir", "", "folder on the disk to measure (default: the system's temporary folder)")
 	flag.DurationVar(&o.Round, "round", time.Second, "how long each log is measured in a round")
-	flag.IntVar(&o.Rounds, "rounds", 3, "how often; the median round counts")
+	flag.IntVar(&o.Rounds, "rounds", 3, "how often: all rounds of appends count, the median one of the rest")
 	only := flag.String("only", "", "scenarios, separated by commas: append, appenders, logs, read_cached, read_cold, open (default: all)")
 	file := flag.String("json", "", "write the results to this file too")
 	flag.Parse()
