@@ -18,8 +18,11 @@ import (
 // trimBytes is how much is appended between two trims.
 const trimBytes = 24 << 20
 
-// warmUp is how long appends run before they count: long enough to come to reused space.
-const warmUp = 200 * time.Millisecond
+// warmUp is how long appends run before they count, after warmBytes were filled in: enough for a single log to come to reused space.
+const (
+	warmUp    = 200 * time.Millisecond
+	warmBytes = 3 * trimBytes
+)
 
 func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Minute), 3)
@@ -153,6 +156,27 @@ func (c *contestant) turn(ctx context.Context, d time.Duration, m *measured) err
 	return ctx.Err()
 }
 
+// warm brings c to where it would be after a while.
+func (c *contestant) warm(ctx context.Context, sc *scenario) error {
+	if s := c.appenders[0].s; sc.Appenders == 1 {
+		records := recordsOf(sc.RecordBytes, fillRecords)
+		size := int64(fillRecords * sc.RecordBytes)
+		for n := int64(0); n < warmBytes && ctx.Err() == nil; n += size {
+			if err := s.Fill(records); errors.Is(err, errors.ErrUnsupported) {
+				break
+			} else if err != nil {
+				return err
+			}
+			if n/trimBytes != (n+size)/trimBytes {
+				if err := errors.Join(s.Flush(), s.Trim()); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return c.turn(ctx, warmUp, &measured{h: newHistogram()})
+}
+
 func (m *measured) result(sc *scenario, name string) Result {
 	r := sc.Result
 	r.set(m.took, m.calls, m.h, m.mallocs)
@@ -183,8 +207,8 @@ func contest(ctx context.Context, o *Options, sc *scenario, dir string, totals [
 			return fmt.Errorf("open %s: %w", f.Name, err)
 		}
 		cs = append(cs, c)
-		if err := c.turn(ctx, warmUp, &measured{h: newHistogram()}); err != nil {
-			return fmt.Errorf("append to %s: %w", f.Name, err)
+		if err := c.warm(ctx, sc); err != nil {
+			return fmt.Errorf("warm up %s: %w", f.Name, err)
 		}
 	}
 	turns := sc.turns()
@@ -217,15 +241,17 @@ func (a *appender) run(ctx context.Context, end time.Time, appended *atomic.Int6
 	}
 }
 
+// fillRecords is how many records are filled in at a time.
+const fillRecords = 256
+
 // filled makes a log with bytes of data.
 func filled(ctx context.Context, sc *scenario, f Factory, dir string, bytes int64) (Subject, error) {
 	s, err := f.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	const batch = 256
-	records := recordsOf(sc.RecordBytes, batch)
-	for n := int64(0); n < bytes && err == nil; n += batch * int64(sc.RecordBytes) {
+	records := recordsOf(sc.RecordBytes, fillRecords)
+	for n := int64(0); n < bytes && err == nil; n += fillRecords * int64(sc.RecordBytes) {
 		if err = s.Fill(records); err == nil {
 			err = ctx.Err()
 		}
