@@ -255,10 +255,10 @@ func (j *Journal) writeHeader(f vfs.File, i int, generation uint64) error {
 	h.put(b[:])
 	off := int64(i) * j.areaBytes
 	if _, err := f.WriteAt(b[:], off); err != nil {
-		return fmt.Errorf("write plog journal at %d: %w", off, err)
+		return fmt.Errorf("write header of %s at %d: %w", j.path(journalName), off, err)
 	}
 	if err := f.SyncData(); err != nil {
-		return fmt.Errorf("sync plog journal: %w", err)
+		return fmt.Errorf("sync header of %s at %d: %w", j.path(journalName), off, err)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func (j *Journal) open() (report JournalReport, err error) {
 	if err := dirsync.Sync(j.opts.FS, j.dir); err != nil {
 		return report, err
 	}
-	if err := j.opts.FS.Remove(j.path(journalTmpName)); err != nil && !isNotExist(err) {
+	if err := j.opts.FS.Remove(j.path(journalTmpName)); err != nil && !isNotExist(err) && !isDiskFull(err) {
 		return report, fmt.Errorf("remove leftover: %w", err)
 	}
 	if damage == nil {
@@ -88,7 +88,10 @@ func (j *Journal) open() (report JournalReport, err error) {
 		return report, err
 	}
 	j.id, j.generation, report.Damage = old.id, old.highest(), damage
-	if err := j.forget(lost); isDiskFull(err) && damage == nil {
+	if damage != nil {
+		return report, j.replace()
+	}
+	if err := j.forget(lost); isDiskFull(err) {
 		return report, j.without(err)
 	} else if err != nil {
 		return report, err
@@ -99,16 +102,18 @@ func (j *Journal) open() (report JournalReport, err error) {
 			"logs", len(j.away), "first", report.Away.Dir, "error", report.Away)
 		return report, nil
 	}
-	if damage != nil {
-		return report, j.replace()
-	}
-	if j.off || old.areaBytes == j.areaSize() {
-		return report, j.reuse(old.areaBytes)
-	}
-	err = j.make()
-	if isDiskFull(err) {
+	if !j.off && old.areaBytes != j.areaSize() {
+		err := j.make()
+		if !isDiskFull(err) {
+			return report, err
+		}
 		j.opts.Logger.Warn("no space for a journal of the wanted size: the one there is goes on", "dir", j.dir, "error", err)
-		return report, j.reuse(old.areaBytes)
+	}
+	err = j.reuse(old.areaBytes)
+	if err != nil && j.opts.AcceptLoss { // nothing is lost: everything has been brought back
+		j.opts.Logger.Warn("the journal cannot be written: another one takes its place", "dir", j.dir, "error", err)
+		j.closeFiles()
+		return report, j.replace()
 	}
 	return report, err
 }
@@ -212,7 +217,9 @@ func (j *Journal) make() error {
 	if err := fs.Rename(tmp, j.path(journalName)); err != nil {
 		return fmt.Errorf("name journal: %w", err)
 	}
-	if err := dirsync.Sync(fs, j.dir); err != nil {
+	if err := dirsync.Sync(fs, j.dir); isDiskFull(err) {
+		return j.without(err) // which of the two is there from now on will be seen
+	} else if err != nil {
 		return err
 	}
 	return j.start(size)

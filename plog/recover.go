@@ -169,7 +169,7 @@ func (l *Log) recover(m *manifest) error {
 	l.durableIndex.Store(l.done.last)
 	l.files.taken = l.active().seq
 	if m.cut != 0 {
-		return l.settleCut(m)
+		return l.settleCut(m, renew)
 	}
 	if m.journal == 0 || m.journal == l.syncer.journalID() && !renew {
 		return nil
@@ -182,15 +182,26 @@ func (l *Log) recover(m *manifest) error {
 }
 
 // settleCut ends a replacement that was announced in the manifest: it happened if the active segment holds a batch.
-func (l *Log) settleCut(m *manifest) error {
-	if a := l.active(); !a.empty() {
+func (l *Log) settleCut(m *manifest, renew bool) error {
+	if l.active().empty() {
+		l.fixManifest = true
+	} else {
 		l.applyCut(m.cut, m.cutTerm)
-		for _, s := range l.orphans {
-			l.files.retire(segmentName(s.seq), s.size)
-		}
-		l.orphans = nil
 	}
-	return l.install(l.describe(), mayDropBallast)
+	cut := l.orphans
+	l.orphans = nil
+	err := l.install(l.describe(), mayDropBallast)
+	if errors.Is(err, ErrDiskFull) && !renew {
+		l.orphans = cut // the next manifest drops them
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range cut {
+		l.files.retire(segmentName(s.seq), s.size)
+	}
+	return nil
 }
 
 // inventory checks that every segment the manifest names is there, and sorts the other files: spares are kept,
