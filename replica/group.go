@@ -1,9 +1,11 @@
 package replica
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -116,9 +118,14 @@ func (g *group) observeLeader() {
 	if st.GetTerm() == g.term && st.Lead == g.lead && isLeader == g.isLeader {
 		return
 	}
+	level := slog.LevelDebug
+	if st.Lead != g.lead || isLeader != g.isLeader {
+		level = slog.LevelInfo
+	}
 	g.term, g.lead, g.isLeader = st.GetTerm(), st.Lead, isLeader
 	g.p.post(partitionEvent{kind: eventLeader, term: g.term, lead: g.lead, isLeader: isLeader})
-	g.p.log.Info("leadership changed", "term", g.term, "leader", g.lead, "self", isLeader)
+	// A term without a leader yet is news for those who look closely only.
+	g.p.log.Log(context.Background(), level, "leadership changed", "term", g.term, "leader", g.lead, "self", isLeader)
 }
 
 // append handles a MsgStorageAppend.

@@ -279,9 +279,13 @@ func (x Explanation) String() string {
 	return b.String()
 }
 
+// taskName is what a line calls a task. A key that begins with the code says it already.
 func taskName(code, key string, id uint64) string {
-	if key == "" {
+	switch {
+	case key == "":
 		return fmt.Sprintf("%s#%d", code, id)
+	case strings.HasPrefix(key, code):
+		return fmt.Sprintf("%s#%d", key, id)
 	}
 	return fmt.Sprintf("%s[%s]#%d", code, key, id)
 }

@@ -142,12 +142,15 @@ func writeAdaptions(w io.Writer, decisions []tasks.AdaptiveDecision) error {
 	return table(w, "AT WHAT FROM TO WHY SIGNAL", rows)
 }
 
-// keyOf is a task's key, which begins with its code, or its code.
+// keyOf is a task's key, or its code where it has none. Keys of the node's own tasks begin with their code.
 func keyOf(code, key string) string {
-	if key == "" {
+	switch {
+	case key == "":
 		return code
+	case strings.HasPrefix(key, code):
+		return key
 	}
-	return key
+	return code + "[" + key + "]"
 }
 
 // level is the priority a task has, and how it came to another one.

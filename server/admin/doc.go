@@ -1,5 +1,6 @@
 // Package admin is the operators' side of a node: HTTP with metrics, health, profiles and a JSON API.
 //
+//	GET  /                    the routes there are
 //	GET  /metrics             Prometheus text format
 //	GET  /healthz             200 while the process can serve at all, else 503 and why
 //	GET  /readyz              200 when the node serves clients, else 503: which phase, how far, and why not

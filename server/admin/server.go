@@ -93,6 +93,7 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("register the admin server's metrics: %w", err)
 		}
 	}
+	s.handle("GET /{$}", s.index)
 	s.handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP)
 	s.handle("GET /healthz", s.healthz)
 	s.handle("GET /readyz", s.readyz)
@@ -123,6 +124,13 @@ func (s *Server) handle(pattern string, h http.HandlerFunc) {
 
 // Routes are the patterns of all routes, each with its method, in the order they were added.
 func (s *Server) Routes() []string { return s.routes }
+
+// index says what there is, to whoever opens the address in a browser.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, struct {
+		Routes []string `json:"routes"`
+	}{s.routes})
+}
 
 // noRoute answers what no route takes, and says so when only the method is wrong.
 func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {

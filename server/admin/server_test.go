@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +116,18 @@ func TestBadRequestsAreRefusedWithAReason(t *testing.T) {
 				t.Fatalf("got %d %s, want %d with %q", resp.StatusCode, body, tc.status, tc.want)
 			}
 		})
+	}
+}
+
+// TestTheBareAddressListsTheRoutes: whoever opens it in a browser learns where to go.
+func TestTheBareAddressListsTheRoutes(t *testing.T) {
+	c := NewClient(serve(t, &health{}, ""), "")
+	defer c.Close()
+	answer, err := Get[struct {
+		Routes []string `json:"routes"`
+	}](t.Context(), c, "/")
+	if err != nil || !slices.Contains(answer.Routes, "GET /readyz") || !slices.Contains(answer.Routes, "POST /v1/echo") {
+		t.Errorf("%q, %v", answer.Routes, err)
 	}
 }
 
