@@ -253,6 +253,9 @@ func inspectFolder(path string) (fresh bool, err error) {
 
 func lockFolder(path string) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, unix.EROFS) {
+		return nil, fmt.Errorf("can't be locked: %w; mount its disk for writing", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("can't be locked: %w; give a folder that this user may write to", err)
 	}

@@ -7,7 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+
 	"replicanode/gc"
+	"replicanode/plog"
 )
 
 // DroppedFolder is a dropped replica and the data folder in which it is.
@@ -77,6 +81,22 @@ func withOthers(dataDirs []string) (all []string, unread []error, err error) {
 // Drop puts a partition's folder away; the partition may start empty from then on, in whichever data folder has the fewest. os.ErrNotExist:
 // there was no folder.
 func (f *Folders) Drop(partition uint32, kind gc.Kind) (name string, err error) {
+	name, err = f.drop(partition, kind)
+	if isFull(err) && plog.RemoveBallast(vfs.Default, logDirs(f.list[f.placement[partition]].path)(partition)) {
+		name, err = f.drop(partition, kind)
+	}
+	switch {
+	case isFull(err):
+		return name, fmt.Errorf("%w; partition %d was not dropped: free some 64 KiB on that disk and drop it again", err, partition)
+	case errors.Is(err, unix.EROFS):
+		return name, fmt.Errorf("%w; partition %d was not dropped: mount that disk for writing and drop it again", err, partition)
+	}
+	return name, err
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+func (f *Folders) drop(partition uint32, kind gc.Kind) (name string, err error) {
 	if partition >= f.Identity.Partitions {
 		return "", fmt.Errorf("partition %d does not exist: there are partitions 0 to %d", partition, f.Identity.Partitions-1)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -51,8 +52,12 @@ func logDirs(dataDir string) func(uint32) string {
 func settleJournal(dataDir string, partitions []uint32, partition uint32) error {
 	dir := filepath.Join(dataDir, plog.JournalDir)
 	j, _, err := plog.OpenJournal(dir, plog.JournalOptions{Bytes: -1, LogDir: logDirs(dataDir), Partitions: partitions, LetGo: []uint32{partition}})
-	if err != nil {
+	var damage *plog.ErrCorrupt
+	switch {
+	case errors.As(err, &damage):
 		return fmt.Errorf("bring back the journal of the private logs: %w; start the node and stop it before, if need be with --accept-journal-loss", err)
+	case err != nil:
+		return fmt.Errorf("bring back the journal of the private logs: %w", err)
 	}
 	return plog.NewSyncer(plog.SyncerOptions{Journal: j}).Stop(context.Background())
 }

@@ -226,6 +226,11 @@ func (l *Log) refillBallast() {
 	l.ballast = true
 }
 
+// RemoveBallast deletes the reserve of the log in dir, which is not open; false when there is none. Opening the log makes it again.
+func RemoveBallast(fs vfs.FS, dir string) bool {
+	return fs.Remove(fs.PathJoin(dir, ballastName)) == nil
+}
+
 // dropBallast gives the reserve up; false when there is none. ioMu is held.
 func (l *Log) dropBallast() bool {
 	if !l.ballast {
