@@ -6,21 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
-
+	"replicanode/internal/fixture"
 	"replicanode/server/admin"
 )
 
 // TestObjectStore checkpoints a node into an object store, and makes another one from nothing but what is there.
 func TestObjectStore(t *testing.T) {
-	t.Setenv("AWS_ACCESS_KEY_ID", "access")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	mem := s3mem.New()
-	if err := mem.CreateBucket("backups"); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(gofakes3.New(mem, gofakes3.WithIntegrityCheck(true), gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	handler, _ := fixture.ObjectStore(t)
+	server := httptest.NewServer(handler)
 	defer server.Close()
 	location := "s3://backups/one?region=us-east-1&endpoint=" + server.URL
 	n := launch(t, Options{DataDir: t.TempDir(), Partitions: 2, CheckpointStore: location})

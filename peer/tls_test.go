@@ -1,23 +1,16 @@
 package peer
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+
+	"replicanode/internal/fixture"
 )
 
 func TestMutualTLS(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
-	serverTLS, clientTLS, err := LoadTLS(ours.issue(t, "node"))
+	ours, theirs := fixture.NewAuthority(t), fixture.NewAuthority(t)
+	serverTLS, clientTLS, err := LoadTLS(issue(t, ours, "node"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +19,8 @@ func TestMutualTLS(t *testing.T) {
 	if id, err := newClient(t, ClientOptions{TLS: clientTLS}).Describe(t.Context(), address); err != nil || id.NodeID != 3 {
 		t.Fatalf("got %+v, %v", id, err)
 	}
-	foreign := theirs.issue(t, "stranger")
-	_, strangerTLS, err := LoadTLS(TLSFiles{Certificate: foreign.Certificate, Key: foreign.Key, CA: ours.file})
+	foreign := issue(t, theirs, "stranger")
+	_, strangerTLS, err := LoadTLS(TLSFiles{Certificate: foreign.Certificate, Key: foreign.Key, CA: ours.File})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +40,7 @@ func TestMutualTLS(t *testing.T) {
 }
 
 func TestTLSFilesAreChecked(t *testing.T) {
-	good := newAuthority(t).issue(t, "node")
+	good := issue(t, fixture.NewAuthority(t), "node")
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -64,60 +57,9 @@ func TestTLSFilesAreChecked(t *testing.T) {
 	}
 }
 
-// authority signs certificates for 127.0.0.1.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string
-}
-
-func newAuthority(t *testing.T) authority {
+// issue makes a certificate, its key and that of the authority.
+func issue(t *testing.T, a fixture.Authority, name string) TLSFiles {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return authority{cert: cert, key: key, file: writePEM(t, "CERTIFICATE", der)}
-}
-
-func (a authority) issue(t *testing.T, name string) TLSFiles {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return TLSFiles{Certificate: writePEM(t, "CERTIFICATE", der), Key: writePEM(t, "EC PRIVATE KEY", keyDER), CA: a.file}
-}
-
-func writePEM(t *testing.T, kind string, der []byte) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	cert, key := a.Issue(t, name)
+	return TLSFiles{Certificate: cert, Key: key, CA: a.File}
 }

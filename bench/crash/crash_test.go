@@ -5,33 +5,21 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"replicanode/internal/fixture"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// buildNode builds the node once for a test.
-func buildNode(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "replicanode")
-	cmd := exec.Command("go", "build", "-o", binary, "replicanode/cmd/replicanode")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the node: %v\n%s", err, out)
-	}
-	return binary
-}
-
 func TestNodesKeepTheirWord(t *testing.T) {
-	o := Options{Binary: buildNode(t), Rounds: 2, Partitions: 4, Clients: 4, MaxLoad: 400 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
+	o := Options{Binary: fixture.Program(t), Rounds: 2, Partitions: 4, Clients: 4, MaxLoad: 400 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
 	if os.Getenv("REPLICANODE_STRESS") != "" {
 		o = Options{Binary: o.Binary, Seed: o.Seed, Rounds: 200}
 	}
@@ -52,7 +40,7 @@ func TestNodesKeepTheirWord(t *testing.T) {
 
 // Each kind of death by itself, on the same folders.
 func TestEveryDeathIsSurvived(t *testing.T) {
-	o := Options{Binary: buildNode(t), Dir: t.TempDir(), Partitions: 4, Clients: 4, MaxLoad: 300 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
+	o := Options{Binary: fixture.Program(t), Dir: t.TempDir(), Partitions: 4, Clients: 4, MaxLoad: 300 * time.Millisecond, Seed: uint64(time.Now().UnixNano())}
 	o.EnsureDefaults()
 	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o), place: func(string) string { return o.Dir }}
 	defer r.killAll()
@@ -66,37 +54,6 @@ func TestEveryDeathIsSurvived(t *testing.T) {
 		}
 		t.Logf("%s: %+v", d.death, round)
 	}
-}
-
-// stockRedis starts a Redis without persistence, and skips the test where there is none.
-func stockRedis(t *testing.T) (addr string, kill func()) {
-	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("no redis-server in PATH")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	_ = l.Close()
-	cmd := exec.Command(binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	kill = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	t.Cleanup(kill)
-	c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: 200, MinRetryBackoff: 10 * time.Millisecond})
-	defer c.Close()
-	if err := c.Ping(context.Background()).Err(); err != nil {
-		t.Fatalf("redis does not answer: %v", err)
-	}
-	return addr, kill
 }
 
 func smallFleet() *fleet {
@@ -132,7 +89,7 @@ func writtenOften(w *writer) bool {
 }
 
 func TestAnHonestServerPasses(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	f := loaded(t, addr)
 	if err := f.compare(context.Background(), addr); err != nil {
 		t.Fatal(err)
@@ -164,7 +121,7 @@ func (f *fleet) compareNothing(addr string) error {
 
 // Every way to break a key's state must be seen.
 func TestADishonestServerIsCaught(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
@@ -231,7 +188,7 @@ func TestAnOpenOperationMayGoEitherWay(t *testing.T) {
 }
 
 func TestContradictingRepliesAreCaught(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
@@ -249,7 +206,7 @@ func TestContradictingRepliesAreCaught(t *testing.T) {
 }
 
 func TestABrokenConnectionLeavesOperationsOpen(t *testing.T) {
-	addr, kill := stockRedis(t)
+	addr, kill := fixture.StockRedis(t)
 	f := smallFleet()
 	f.start(addr)
 	c := connect(addr)

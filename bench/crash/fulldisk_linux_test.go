@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicanode/bench/process"
+	"replicanode/internal/fixture"
 	"replicanode/server/admin"
 )
 
@@ -83,7 +84,7 @@ func grows(t *testing.T, what string, counter func() uint64, by uint64) {
 func TestDisksThatFillUpUnderLoad(t *testing.T) {
 	ctx := context.Background()
 	disks := map[string]string{"primary": smallDisk(t), "backup": smallDisk(t)}
-	o := Options{Binary: buildNode(t), Dir: t.TempDir(), Partitions: 2, Clients: 4, Seed: uint64(time.Now().UnixNano())}
+	o := Options{Binary: fixture.Program(t), Dir: t.TempDir(), Partitions: 2, Clients: 4, Seed: uint64(time.Now().UnixNano())}
 	o.EnsureDefaults()
 	r := &run{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0)), fleet: newFleet(o), place: func(node string) string { return disks[node] }}
 	r.fleet.persistent = true

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"replicanode/internal/fixture"
 )
 
 // heated returns a fleet whose every hot key has seen operations of two clients, all acknowledged but the last of each key.
@@ -38,7 +40,7 @@ func heated(t *testing.T, c *redis.Client) *fleet {
 
 // Every way to lose or repeat one of many operations on one key must be seen, before and after the state was compared.
 func TestTamperedHotKeysAreCaught(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
@@ -96,7 +98,7 @@ func TestTamperedHotKeysAreCaught(t *testing.T) {
 
 // Two operations cannot have seen the same sum.
 func TestARepeatedSumIsCaught(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()
@@ -117,7 +119,7 @@ func TestARepeatedSumIsCaught(t *testing.T) {
 }
 
 func TestContentTellsDifferences(t *testing.T) {
-	addr, _ := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr})
 	defer c.Close()

@@ -5,24 +5,14 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"replicanode/internal/fixture"
 	"replicanode/tasks"
 )
-
-// buildNode builds the node for a test.
-func buildNode(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "replicanode")
-	if out, err := exec.Command("go", "build", "-o", binary, "replicanode/cmd/replicanode").CombinedOutput(); err != nil {
-		t.Fatalf("build the node: %v\n%s", err, out)
-	}
-	return binary
-}
 
 // nodesLeft lists the processes whose command line names dir.
 func nodesLeft(t *testing.T, dir string) (left []string) {
@@ -37,7 +27,7 @@ func nodesLeft(t *testing.T, dir string) (left []string) {
 }
 
 func TestExperiment(t *testing.T) {
-	binary, dir := buildNode(t), t.TempDir()
+	binary, dir := fixture.Program(t), t.TempDir()
 	small := Options{
 		Binary: binary, Dir: dir, QPS: []float64{500}, Partitions: 2, Workers: 2, Connections: 2, Keys: 1000,
 		Seconds: 1, AwaySeconds: 0.2, CatchUpSeconds: 5, FailoverSeconds: 0.5,

@@ -6,51 +6,20 @@ import (
 	"encoding/json"
 	"math"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"replicanode/internal/fixture"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// stockRedis starts a Redis without persistence, and skips the test where there is none.
-func stockRedis(t *testing.T, args ...string) string {
-	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("no redis-server in PATH")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	_ = l.Close()
-	cmd := exec.Command(binary, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: 200, MinRetryBackoff: 10 * time.Millisecond})
-	defer client.Close()
-	if err := client.Ping(context.Background()).Err(); err != nil && !strings.Contains(err.Error(), "NOAUTH") {
-		t.Fatalf("redis does not answer: %v", err)
-	}
-	return addr
-}
-
 func TestClosedLoopAgainstRedis(t *testing.T) {
-	addr := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	o := Options{Addr: addr, Clients: 4, Pipeline: 8, Requests: 20_000, Ratio: "3:1", Dist: "zipfian", Keys: 1000, ValueSize: 32, Preload: true}
 	var progress bytes.Buffer
 	r, err := Run(context.Background(), o, &progress)
@@ -74,7 +43,7 @@ func TestClosedLoopAgainstRedis(t *testing.T) {
 }
 
 func TestOpenLoopAgainstRedis(t *testing.T) {
-	addr := stockRedis(t, "--requirepass", "secret")
+	addr, _ := fixture.StockRedis(t, "--requirepass", "secret")
 	o := Options{Addr: addr, Password: "secret", Clients: 4, QPS: 2000, Arrivals: "evenly", Requests: 1000, Ratio: "0:1"}
 	r, err := Run(context.Background(), o, nil)
 	if err != nil {
@@ -102,7 +71,7 @@ func TestOpenLoopAgainstRedis(t *testing.T) {
 }
 
 func TestErrorsAreShown(t *testing.T) {
-	addr := stockRedis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+	addr, _ := fixture.StockRedis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
 	r, err := Run(context.Background(), Options{Addr: addr, Requests: 500, Clients: 2, Ratio: "0:1"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +86,7 @@ func TestErrorsAreShown(t *testing.T) {
 }
 
 func TestInterruptedRunKeepsItsResult(t *testing.T) {
-	addr := stockRedis(t)
+	addr, _ := fixture.StockRedis(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	r, err := Run(ctx, Options{Addr: addr, Seconds: 60, Clients: 2}, nil)

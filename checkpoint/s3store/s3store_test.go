@@ -21,22 +21,16 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"go.uber.org/goleak"
 
 	"replicanode/checkpoint"
+	"replicanode/internal/fixture"
 )
 
 func TestMain(m *testing.M) {
 	// ants starts goroutines of its own when it is imported.
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
-
-const (
-	accessKey = "AKIDEXAMPLEACCESS"
-	secretKey = "wJalrXUtnFEMIexamplesecret"
-)
 
 var ctx = context.Background()
 
@@ -57,9 +51,8 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	mem := s3mem.New()
-	must(t, mem.CreateBucket("backups"))
-	s := &server{s3: gofakes3.New(mem, gofakes3.WithIntegrityCheck(true), gofakes3.WithLogger(gofakes3.DiscardLog())).Server()}
+	handler, _ := fixture.ObjectStore(t)
+	s := &server{s3: handler}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if meddle := s.meddle.Load(); meddle != nil && (*meddle)(w, r) {
 			return
@@ -67,8 +60,6 @@ func newServer(t *testing.T) *server {
 		s.s3.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.Close)
-	t.Setenv("AWS_ACCESS_KEY_ID", accessKey)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", secretKey)
 	return s
 }
 
@@ -360,7 +351,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	s := newServer(t)
 	var said bytes.Buffer
 	s.set(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.Header.Get("Authorization"), accessKey) {
+		if !strings.Contains(r.Header.Get("Authorization"), fixture.AccessKey) {
 			t.Errorf("not signed: %v", r.Header)
 		}
 		w.WriteHeader(http.StatusForbidden)
@@ -373,8 +364,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	_, err = store.List(ctx, 0)
 	log.Error("list", "error", err)
 	for _, location := range []string{
-		"s3://" + accessKey + ":" + secretKey + "@backups/x", "s3://backups/x?secret_key=" + secretKey, "s3://backups/x?endpoint=http://" + accessKey + ":" + secretKey + "@host",
-		"s3://backups/x?rate=" + secretKey, "s3://backups/%zz" + secretKey, "s3://backups/?" + secretKey + "%zz=1",
+		"s3://" + fixture.AccessKey + ":" + fixture.SecretKey + "@backups/x", "s3://backups/x?secret_key=" + fixture.SecretKey, "s3://backups/x?endpoint=http://" + fixture.AccessKey + ":" + fixture.SecretKey + "@host",
+		"s3://backups/x?rate=" + fixture.SecretKey, "s3://backups/%zz" + fixture.SecretKey, "s3://backups/?" + fixture.SecretKey + "%zz=1",
 	} {
 		_, err := Parse(location)
 		if err == nil {
@@ -382,7 +373,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		}
 		log.Error("parse", "error", err)
 	}
-	if text := said.String(); strings.Contains(text, secretKey) || strings.Contains(text, accessKey) || !strings.Contains(text, "backups") {
+	if text := said.String(); strings.Contains(text, fixture.SecretKey) || strings.Contains(text, fixture.AccessKey) || !strings.Contains(text, "backups") {
 		t.Fatalf("the log says\n%s", text)
 	}
 }

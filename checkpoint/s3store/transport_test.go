@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"replicanode/checkpoint"
+	"replicanode/internal/fixture"
 )
 
 // TestErrorsSayWhatToDo checks what an operator reads when the place or the credentials are wrong.
@@ -50,13 +51,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		t.Errorf("a file of credentials that is missing: %v", err)
 	}
 	empty := filepath.Join(dir, "empty")
-	must(t, os.WriteFile(empty, []byte("[default]\n"+secretKey+" = x\n"), 0o600))
+	must(t, os.WriteFile(empty, []byte("[default]\n"+fixture.SecretKey+" = x\n"), 0o600))
 	says(list(ctx, location+"&credentials="+empty), empty, "aws_access_key_id")
 	broken := filepath.Join(dir, "broken")
-	must(t, os.WriteFile(broken, []byte(secretKey), 0o600))
+	must(t, os.WriteFile(broken, []byte(fixture.SecretKey), 0o600))
 	err := list(ctx, location+"&credentials="+broken)
 	says(err, broken)
-	if strings.Contains(err.Error(), secretKey) {
+	if strings.Contains(err.Error(), fixture.SecretKey) {
 		t.Errorf("a secret in an error: %v", err)
 	}
 }

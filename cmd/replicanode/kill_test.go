@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/redis/go-redis/v9"
 
 	"replicanode/checkpoint"
+	"replicanode/internal/fixture"
 	"replicanode/node"
 )
 
@@ -69,13 +69,8 @@ func TestKilledWhileCheckpointing(t *testing.T) {
 	if os.Getenv("REPLICANODE_STRESS") == "1" {
 		rounds = 200
 	}
-	t.Setenv("AWS_ACCESS_KEY_ID", "access")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	mem := s3mem.New()
-	if err := mem.CreateBucket("backups"); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(gofakes3.New(mem, gofakes3.WithIntegrityCheck(true), gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	handler, mem := fixture.ObjectStore(t)
+	server := httptest.NewServer(handler)
 	defer server.Close()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

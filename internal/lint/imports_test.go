@@ -119,6 +119,16 @@ func TestOnlyCommandImportsTheCLI(t *testing.T) {
 	}
 }
 
+func TestOnlyTestsImportFixtures(t *testing.T) {
+	for _, src := range sources(t) {
+		for _, path := range src.imports {
+			if path == module+"/internal/fixture" {
+				t.Errorf("%s imports %s: it is for tests", src.path, path)
+			}
+		}
+	}
+}
+
 // sources parses the imports of every non-test Go file of the module.
 func sources(t *testing.T) []source {
 	t.Helper()

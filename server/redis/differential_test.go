@@ -2,54 +2,20 @@ package redis
 
 import (
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
+
+	"replicanode/internal/fixture"
 )
 
 // startRedis runs a stock Redis for the test and returns its address; it skips the test where there is none.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("no redis-server in PATH")
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	_ = free.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	log, err := os.Create(filepath.Join(t.TempDir(), "redis.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
-	})
-	waitFor(t, func() bool {
-		nc, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			_ = nc.Close()
-		}
-		return err == nil
-	})
+	addr, _ := fixture.StockRedis(t)
 	return addr
 }
 
