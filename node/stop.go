@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"replicanode/replica"
 )
 
 // The end of the time that Stop has is kept for the parts that come after one that hangs.
@@ -27,7 +29,7 @@ func (e *StopError) Error() string {
 
 // Stop ends what was started, in reverse order, and returns when that is done or ctx ends. Every part is told to stop even when one
 // fails or the time is over; those that have not ended by then are abandoned and named by a *StopError, and the data folder stays
-// locked until the process ends. All errors are joined.
+// locked until the process ends, as it does with a database that cannot be closed on a full disk (*replica.LeftOpenError). All errors are joined.
 func (n *Node) Stop(ctx context.Context) error {
 	n.phases.enter(PhaseStopping, nil)
 	n.mu.Lock()
@@ -44,15 +46,20 @@ func (n *Node) Stop(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	var abandoned []string
+	var open *replica.LeftOpenError
+	inUse := false
 	for i := len(stops) - 1; i >= 0; i-- {
 		s := stops[i]
-		if s.name == dataFolder && len(abandoned) > 0 {
+		if s.name == dataFolder && (len(abandoned) > 0 || inUse) {
 			continue // what was abandoned may still write there
 		}
 		ended, err := s.bounded(ctx, parts)
 		switch {
 		case !ended || parts.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 			abandoned = append(abandoned, s.name)
+		case errors.As(err, &open):
+			inUse = true
+			fallthrough
 		case err != nil:
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,6 +16,23 @@ type badgerLogger struct {
 
 	mu   sync.Mutex
 	said map[string]time.Time // by format
+	// unflushed is what badger has said last of a memtable that it could not write out, which it tries for ever.
+	unflushed string
+}
+
+// flushFailed is how badger begins to say so.
+const flushFailed = "error flushing memtable"
+
+// flushFailure returns what was said of memtables since it was called last, empty when nothing was. l may be nil.
+func (l *badgerLogger) flushFailure() string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	said := l.unflushed
+	l.unflushed = ""
+	return said
 }
 
 const complaintEvery = 10 * time.Second
@@ -35,6 +53,11 @@ func (l *badgerLogger) due(format string) bool {
 }
 
 func (l *badgerLogger) Errorf(format string, v ...any) {
+	if strings.HasPrefix(format, flushFailed) {
+		l.mu.Lock()
+		l.unflushed = fmt.Sprintf(format, v...)
+		l.mu.Unlock()
+	}
 	if l.due(format) {
 		l.log.Error("badger", "message", fmt.Sprintf(format, v...))
 	}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"replicanode/replica/mapped"
 )
 
 // TestCompactionOnFullDiskLosesNothing: the node takes its own disk, so that it is a compaction that finds no room for a table. Everything
@@ -71,4 +74,59 @@ func TestCompactionOnFullDiskLosesNothing(t *testing.T) {
 	defer n.stop(t)
 	p = n.Partition(0)
 	check("started again")
+}
+
+// TestStopWhileACompactionWaitsForRoom: a node on a full disk stops at once, says which database it left open, and has lost nothing when it starts again.
+func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
+	dir := smallDisk(t, 192<<20)
+	o := testOptions(t, filepath.Join(dir, "partitions"))
+	o.ReserveBytes = 1
+	n := startNode(t, o)
+	held := filepath.Join(dir, "held")
+	must(t, os.WriteFile(held, make([]byte, 80<<20), 0o644))
+	p, acked := n.Partition(0), 0
+	value := make([]byte, 4000)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range value {
+		value[i] = byte(rng.Uint32())
+	}
+	name := func(i int) string { return fmt.Sprintf("%08x", uint32(i)*2654435761) }
+	db := filepath.Join(p.dir(), DBDir)
+	for deadline := time.Now().Add(60 * time.Second); !mapped.Waiting(db); {
+		if time.Now().After(deadline) {
+			t.Fatal("no compaction waits")
+		}
+		err := try(p, func(tx *Tx) { _ = tx.Put([]byte(name(acked)), append([]byte(name(acked)), value...), 0) })
+		switch {
+		case err == nil:
+			acked++
+		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrResultUnknown):
+			<-time.After(20 * time.Millisecond) // it is the database that takes the disk, in its own time
+		default:
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var left *LeftOpenError
+	if err := n.Stop(ctx); !errors.As(err, &left) || left.Dir != db {
+		t.Errorf("stopped: %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	must(t, n.syncer.Stop(ctx))
+	must(t, os.Remove(held))
+	if left != nil {
+		<-left.Closed
+	}
+	n = startNode(t, o)
+	defer n.stop(t)
+	p = n.Partition(0)
+	for i := range acked {
+		if v, ok := get(t, p, name(i)); !ok || v[:8] != name(i) {
+			t.Fatalf("write %d of %d is lost", i, acked)
+		}
+	}
 }

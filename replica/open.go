@@ -376,12 +376,6 @@ func openDB(dir string, o *Options, memTable int64, log *slog.Logger) (*badger.D
 	return db, mem, nil
 }
 
-func closeDB(db *badger.DB, mem *memFiles) error {
-	err := db.Close()
-	mem.close()
-	return err
-}
-
 // close closes the database and the log; the goroutines that use them have ended.
 func (p *Partition) close() error {
 	p.durable.end()

@@ -15,7 +15,7 @@
 // A file that has blocks already is left as it is.
 //
 // A table of a compaction must not fail: badger drops that error, and with it everything that the table was to hold, while it forgets the
-// tables that it was made of. So whoever makes one waits until there is room. A database that is closed meanwhile waits with it.
+// tables that it was made of. So whoever makes one waits until there is room. A database that is closed meanwhile waits with it; Waiting tells.
 //
 // Where the file system cannot reserve space, zeros are written. On systems other than Linux nothing is done.
 package mapped

@@ -68,7 +68,7 @@ func makeReal(fd int, length int64) error {
 		length = min(length, headerBytes)
 	}
 	if filepath.Ext(name) == ".sst" && compacting() {
-		return awaitRoom(fd, st.Size, length)
+		return awaitRoom(fd, filepath.Dir(name), st.Size, length)
 	}
 	if err := allocate(fd, 0, length); err != nil {
 		_ = unix.Ftruncate(fd, 0)
@@ -97,8 +97,10 @@ func compacting() bool {
 
 // awaitRoom gives a table of a compaction its blocks, however long that takes. It keeps none while it waits, and leaves some of the disk to
 // what gives space back: memtables that become tables, so that logs can be released.
-func awaitRoom(fd int, size, length int64) error {
-	for {
+func awaitRoom(fd int, dir string, size, length int64) error {
+	end := func() {}
+	defer func() { end() }()
+	for waits := false; ; waits = true {
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(fd, &st); err != nil {
 			return err
@@ -114,8 +116,45 @@ func awaitRoom(fd int, size, length int64) error {
 		if err := errors.Join(unix.Ftruncate(fd, 0), unix.Ftruncate(fd, size)); err != nil {
 			return err
 		}
+		if !waits {
+			end = wait(dir)
+		}
 		time.Sleep(roomPoll)
 	}
+}
+
+// waits counts the tables of compactions that wait for room, by folder.
+var waits struct {
+	sync.Mutex
+	tables map[string]int
+}
+
+// wait notes that a table of a folder waits, until the returned function is called.
+func wait(dir string) (end func()) {
+	waits.Lock()
+	defer waits.Unlock()
+	if waits.tables == nil {
+		waits.tables = make(map[string]int)
+	}
+	waits.tables[dir]++
+	return func() {
+		waits.Lock()
+		defer waits.Unlock()
+		if waits.tables[dir]--; waits.tables[dir] == 0 {
+			delete(waits.tables, dir)
+		}
+	}
+}
+
+// Waiting is whether a compaction in a folder waits for room for a table.
+func Waiting(dir string) bool {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // as the system names it
+	}
+	waits.Lock()
+	defer waits.Unlock()
+	return err == nil && waits.tables[dir] > 0
 }
 
 const (

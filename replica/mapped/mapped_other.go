@@ -19,6 +19,9 @@ func Spare(*os.File) (int64, error) { return math.MaxInt64, nil }
 // Free is endless here: the system is not asked.
 func Free(string) (free, total int64, err error) { return math.MaxInt64, math.MaxInt64, nil }
 
+// Waiting is never so here.
+func Waiting(string) bool { return false }
+
 // Taken is whether a file that was empty has been used since: it has a length.
 func Taken(f *os.File) bool {
 	st, err := f.Stat()
