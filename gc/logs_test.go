@@ -182,6 +182,20 @@ func (l *signalLog) ReleaseLog(decree uint64) error {
 	return nil
 }
 
+// runWithin is a run of l that fails the test when it takes longer than most.
+func runWithin(t *testing.T, l *Logs, most time.Duration) func() {
+	return func() {
+		t.Helper()
+		before := time.Now()
+		if err := l.run(t.Context(), &turn{}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(before); took > most {
+			t.Fatalf("a run took %v", took)
+		}
+	}
+}
+
 // TestUnusedLogFilesGoAtThePace of all other garbage, in turns, and new releases do not wait for them.
 func TestUnusedLogFilesGoAtThePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -194,15 +208,7 @@ func TestUnusedLogFilesGoAtThePace(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		run := func() {
-			before := time.Now()
-			if err := l.run(t.Context(), &turn{}); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(before); took > 4*time.Second {
-				t.Fatalf("a run took %v", took)
-			}
-		}
+		run := runWithin(t, l, 4*time.Second)
 		for logs[1].excess > 0 {
 			run()
 		}
@@ -239,18 +245,10 @@ func TestReleasesDoNotWaitForThePace(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		run := func() {
-			before := time.Now()
-			if err := l.run(t.Context(), &turn{}); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(before); took > trimFor+debtStep {
-				t.Fatalf("a run took %v", took)
-			}
-			time.Sleep(time.Millisecond)
-		}
+		run := runWithin(t, l, trimFor+debtStep)
 		for len(log.trimmed) < 2 {
 			run()
+			time.Sleep(time.Millisecond)
 		}
 		if took := time.Since(begun); took < 80*time.Second || took > 256*time.Second { // 16 MiB at 64 KiB + 32 MiB / 300 s, and less in the end
 			t.Errorf("the second file went after %v", took)

@@ -106,7 +106,8 @@ func (r Report) Write(w io.Writer) error {
 	if err := t.Write(w); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%d rounds in %.0f s: all %d acknowledged writes are on both nodes, none took effect twice\n", len(r.Rounds), r.Seconds, r.Acked)
+	_, err := fmt.Fprintf(w, "\n%d rounds in %.0f s with seed %d: all %d acknowledged writes are on both nodes, none took effect twice\n",
+		len(r.Rounds), r.Seconds, r.options.Seed, r.Acked)
 	return err
 }
 
@@ -129,6 +130,7 @@ func Run(ctx context.Context, o Options, w io.Writer) (rep Report, err error) {
 	begun := time.Now()
 	progress := report.NewProgress(w, o.Rounds)
 	defer progress.Close()
+	progress.Note("seed %d", o.Seed)
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "replicanode-crash-"); err != nil {
 			return Report{}, fmt.Errorf("make folder: %w", err)

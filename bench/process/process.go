@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -195,11 +196,18 @@ func (p *Process) logPath() string { return filepath.Clean(p.opts.Dir) + ".log" 
 
 // logTail returns the end of the node's output, on lines of its own.
 func (p *Process) logTail() string {
-	data, err := os.ReadFile(p.logPath())
-	if err != nil || len(data) == 0 {
+	log, err := os.Open(p.logPath())
+	if err != nil {
 		return ""
 	}
-	return "\n" + strings.TrimSpace(string(data[max(0, len(data)-logTailBytes):]))
+	defer log.Close()
+	info, err := log.Stat()
+	if err != nil || info.Size() == 0 {
+		return ""
+	}
+	from := max(0, info.Size()-logTailBytes)
+	tail, _ := io.ReadAll(io.NewSectionReader(log, from, logTailBytes))
+	return "\n" + strings.TrimSpace(string(tail))
 }
 
 // Dir is the node's data folder.
