@@ -123,11 +123,20 @@ func (o *CreateOptions) Validate() error {
 // Create copies src at its applied decree. If a usable checkpoint of that very
 // state exists it is returned and nothing is written. On an error nothing new
 // can be listed or restored.
-func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptions) (*Manifest, error) {
+func (s *Store) Create(ctx context.Context, turn Turn, src Source, o CreateOptions) (m *Manifest, err error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	err = onOwn(turn, func(turn Turn) error {
+		made, err := s.create(ctx, turn, src, o)
+		m = made
+		return err
+	})
+	return m, err
+}
+
+func (s *Store) create(ctx context.Context, turn Turn, src Source, o CreateOptions) (*Manifest, error) {
 	if err := s.Clean(ctx, turn, src.ID()); err != nil {
 		return nil, err
 	}

@@ -232,6 +232,8 @@ func (u *turn) Yield(n int) error {
 
 func (u *turn) Await(ch <-chan struct{}) error { <-ch; return nil }
 
+func (u *turn) AwaitEnd(ch <-chan struct{}) error { <-ch; return nil }
+
 func restore(t *testing.T, s *Store, partition uint32, decree uint64) (*badger.DB, RestoredState) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "0001")

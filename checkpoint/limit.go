@@ -206,12 +206,17 @@ func (w *watchedTurn) Yield(ioBytes int) error {
 
 // Await passes on. Whoever waits for the disk or the net leaves its processor to
 // another copy.
-func (w *watchedTurn) Await(ch <-chan struct{}) error {
+func (w *watchedTurn) Await(ch <-chan struct{}) error { return w.awaitBy(w.Slot.Await, ch) }
+
+// AwaitEnd passes on, as Await does.
+func (w *watchedTurn) AwaitEnd(ch <-chan struct{}) error { return w.awaitBy(w.Slot.AwaitEnd, ch) }
+
+func (w *watchedTurn) awaitBy(await func(<-chan struct{}) error, ch <-chan struct{}) error {
 	now := time.Now()
 	until := w.used(now)
 	w.limit.park(1)
 	w.look(now)
-	err := w.Slot.Await(ch)
+	err := await(ch)
 	w.limit.park(-1)
 	if err == nil {
 		err = w.pause(time.Now(), until)

@@ -126,14 +126,17 @@ func (s *Service) renew(p *partitionState) {
 	}
 }
 
-// tidy begins to remove what an interrupted run of a partition left. The next run
-// would do it, too, but that may be far away.
+// tidy begins to remove what an interrupted run of a partition left, and to look whether its
+// newest checkpoint is of another life. The next run would do it, too, but that may be far away.
 func (s *Service) tidy(p *partitionState) {
 	_, err := s.submit(p, func(ctx context.Context, turn *threadpool.Turn) error {
 		if err := s.look(ctx, turn, p); err != nil {
 			return err
 		}
-		return s.o.Store.Clean(ctx, turn, p.src.ID())
+		if err := s.o.Store.Clean(ctx, turn, p.src.ID()); err != nil {
+			return err
+		}
+		return onOwn(turn, func(Turn) error { s.renew(p); return nil })
 	})
 	if err != nil {
 		s.o.Logger.Warn("what an interrupted checkpoint left is not removed now", "partition", p.src.ID(), "error", err)

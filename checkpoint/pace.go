@@ -216,9 +216,14 @@ func (t *PacedTurn) Yield(ioBytes int) error {
 }
 
 // Await passes on, and pauses afterwards as the pace demands.
-func (t *PacedTurn) Await(ch <-chan struct{}) error {
+func (t *PacedTurn) Await(ch <-chan struct{}) error { return t.awaitBy(t.Slot.Await, ch) }
+
+// AwaitEnd passes on, as Await does.
+func (t *PacedTurn) AwaitEnd(ch <-chan struct{}) error { return t.awaitBy(t.Slot.AwaitEnd, ch) }
+
+func (t *PacedTurn) awaitBy(await func(<-chan struct{}) error, ch <-chan struct{}) error {
 	until := t.used(time.Now())
-	err := t.Slot.Await(ch)
+	err := await(ch)
 	if err == nil {
 		err = t.pause(time.Now(), until)
 	}

@@ -62,6 +62,9 @@ type ServiceOptions struct {
 	Retention Retention
 	// Missing, if set, says why a partition has no source; nil when it does not know.
 	Missing func(partition uint32) error
+	// Refuse, if set, says why a partition can't be read now, such as a disk that hangs; its
+	// copy then fails at once, and is tried again as any other. It must not block.
+	Refuse func(partition uint32) error
 	// Created, if set, is told of each finished checkpoint. It must not block.
 	Created func(*Manifest)
 	// Logger gets one line per event; nil discards.
@@ -186,7 +189,6 @@ func (s *Service) Start(ctx context.Context) error {
 		s.every = append(s.every, every)
 		s.mu.Unlock()
 		s.tidy(p)
-		s.renew(p)
 	}
 	return nil
 }
@@ -303,6 +305,13 @@ func (s *Service) task(p *partitionState, full bool, made func(*Manifest)) threa
 
 // copy makes a checkpoint of p when the limit allows it.
 func (s *Service) copy(ctx context.Context, slot *threadpool.Turn, p *partitionState, full bool) (*Manifest, error) {
+	if s.o.Refuse != nil {
+		if err := s.o.Refuse(p.src.ID()); err != nil {
+			s.begin(p)
+			s.end(p, nil, err)
+			return nil, err
+		}
+	}
 	if err := s.limit.enter(slot); err != nil {
 		return nil, err
 	}
@@ -356,10 +365,14 @@ func (s *Service) pruneBy(ctx context.Context, turn Turn, p *partitionState, r R
 	run, made, before := s.node, p.made, p.before
 	s.mu.Unlock()
 	if made == nil {
-		if behind, err := isBehind(p.src, before); err != nil {
+		if err := onOwn(turn, func(Turn) error {
+			behind, err := isBehind(p.src, before)
+			if behind {
+				err = fmt.Errorf("partition %d: %w", id, ErrOtherLife)
+			}
+			return err
+		}); err != nil {
 			return nil, err
-		} else if behind {
-			return nil, fmt.Errorf("partition %d: %w", id, ErrOtherLife)
 		}
 	}
 	keep := run.pinned(id)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime"
 	"time"
+
+	"replicanode/internal/handover"
 )
 
 // Turn is the running task's side of the long pool; *threadpool.Turn satisfies
@@ -14,6 +16,36 @@ type Turn interface {
 	Yield(ioBytes int) error
 	// Await gives the slot away until ch is closed or receives.
 	Await(ch <-chan struct{}) error
+	// AwaitEnd is Await for what nobody can cancel: it returns when ch is ready and never
+	// before, and gives the slot away until then even when the task is cancelled.
+	AwaitEnd(ch <-chan struct{}) error
+}
+
+// onOwn makes f on a goroutine of its own, with a turn of its own: however long it hangs
+// in a read of the database, it holds no slot. It has always returned when onOwn returns.
+func onOwn(turn Turn, f func(turn Turn) error) error {
+	if turn == nil {
+		return f(nil)
+	}
+	return handover.Run(turn, func(w *handover.Work) error { return f(&ownTurn{w, turn}) })
+}
+
+// ownTurn is the turn of work that is made by onOwn.
+type ownTurn struct {
+	w    *handover.Work
+	turn Turn
+}
+
+func (o *ownTurn) Yield(ioBytes int) error {
+	return o.w.Do(func() error { return o.turn.Yield(ioBytes) })
+}
+
+func (o *ownTurn) Await(ch <-chan struct{}) error {
+	return o.w.Do(func() error { return o.turn.Await(ch) })
+}
+
+func (o *ownTurn) AwaitEnd(ch <-chan struct{}) error {
+	return o.w.Do(func() error { return o.turn.AwaitEnd(ch) })
 }
 
 // slicer cuts a long run of small steps into slices.
@@ -79,8 +111,7 @@ func (s *slicer) await(f func() error) error {
 		defer close(done)
 		result = f()
 	}()
-	err := s.turn.Await(done)
-	<-done
+	err := s.turn.AwaitEnd(done)
 	s.began = time.Now()
 	if err != nil {
 		return err

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"replicanode/tasks"
+	"replicanode/threadpool"
 )
 
 // flaky is a store that is away now and then, and knows it. Nothing is in it.
@@ -109,5 +112,73 @@ func TestTroubleOfTheStoreEnds(t *testing.T) {
 		if got := store.requests(); got != quiet {
 			t.Errorf("%d requests to a store that answers", got-quiet)
 		}
+	})
+}
+
+// hung is a source whose reads hang.
+type hung struct {
+	untouched
+	gone chan struct{}
+}
+
+func (h *hung) PinApplied() (uint64, func(), error) {
+	<-h.gone
+	return h.untouched.PinApplied()
+}
+
+// TestRefusedIsNotRead: a partition on a disk that is known to hang is not begun.
+func TestRefusedIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &untouched{}
+		hangs := errors.New("the disk does not answer")
+		s, err := NewService(ServiceOptions{Store: NewStoreAt(&flaky{}), Sources: []Source{src}, Runner: newRunner(t, 1),
+			Refuse: func(uint32) error { return hangs }})
+		must(t, err)
+		must(t, s.Start(ctx))
+		synctest.Wait()
+		before := src.count()
+		job, err := s.CreateNow(0, false)
+		must(t, err)
+		<-job.Done()
+		if st := s.Status()[0]; !errors.Is(job.Err(), hangs) || src.count() != before || st.Failures != 1 || st.LastError != hangs.Error() {
+			t.Errorf("%v after %d reads, status %+v", job.Err(), src.count()-before, st)
+		}
+		must(t, s.Stop(ctx))
+	})
+}
+
+// TestHungReadsHoldNoSlot, not even when the task's time is over.
+func TestHungReadsHoldNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &hung{gone: make(chan struct{})}
+		release := sync.OnceFunc(func() { close(src.gone) })
+		defer release()
+		pool, err := threadpool.New(threadpool.Options{Workers: 1})
+		must(t, err)
+		runner, err := tasks.New(tasks.Options{Pool: pool, Specs: []tasks.Spec{
+			{Code: tasks.Checkpoint, Help: "copy", Timeout: time.Minute}, {Code: "other", Help: "something else"}}})
+		must(t, err)
+		must(t, pool.Start(ctx))
+		must(t, runner.Start(ctx))
+		s, err := NewService(ServiceOptions{Store: NewStoreAt(&flaky{}), Sources: []Source{src}, Runner: runner})
+		must(t, err)
+		must(t, s.Start(ctx))
+		job, err := s.CreateNow(0, false)
+		must(t, err)
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			other, err := runner.Submit(ctx, "other", "", func(context.Context, *threadpool.Turn) error { return nil })
+			must(t, err)
+			select {
+			case <-other.Done():
+			case <-time.After(time.Minute):
+				t.Fatal("the hung copy holds the slot")
+			}
+		}
+		release()
+		<-job.Done()
+		must(t, s.Stop(ctx))
+		must(t, runner.Stop(ctx))
+		must(t, pool.Stop(ctx))
 	})
 }

@@ -37,11 +37,12 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 	unusable := desc("failed", "1 when the disk could not be used at the start.", "path")
 	write := desc("write_seconds", "How long the newest write of 4 KiB took.", "path")
 	sync := desc("sync_seconds", "How long the sync after the newest write of 4 KiB took.", "path")
+	read := desc("read_seconds", "How long it then took to read them from the disk.", "path")
 	ioErrors := desc("io_errors_total", "Attempts at which a call to the disk failed, since the start.", "path")
 	failed := desc("errors_total", "Attempts at which the disk could not be measured, since the start.", "path")
 	owned := desc("used_bytes", "Allocated bytes by owner: log, data, checkpoint; garbage is that part of log and data that nothing needs.", "path", "partition", "kind")
 	rest := desc("unowned_bytes", "Allocated bytes of no partition: dropped, other.", "path", "kind")
-	descs := []*prometheus.Desc{total, free, inodes, level, stuck, slow, unusable, write, sync, failed, ioErrors, owned, rest}
+	descs := []*prometheus.Desc{total, free, inodes, level, stuck, slow, unusable, write, sync, read, failed, ioErrors, owned, rest}
 	reg.MustRegister(collectorFunc{descs, func(ch chan<- prometheus.Metric) {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -53,6 +54,7 @@ func (d *DiskStat) register(reg prometheus.Registerer) {
 			gauge(level, float64(disk.Level), disk.Path)
 			gauge(write, disk.WriteSeconds, disk.Path)
 			gauge(sync, disk.SyncSeconds, disk.Path)
+			gauge(read, disk.ReadSeconds, disk.Path)
 			ch <- prometheus.MustNewConstMetric(ioErrors, prometheus.CounterValue, float64(disk.IOErrors), disk.Path)
 			gauge(failed, float64(disk.Errors), disk.Path)
 			gauge(stuck, truth(disk.Stuck), disk.Path)

@@ -33,11 +33,11 @@ type DiskStatOptions struct {
 	Watermarks Watermarks
 	// Timeout is how long a disk may take to answer one call; default 2 s.
 	Timeout time.Duration
-	// Beat is how often space and a synced write are tried between the runs, without the
+	// Beat is how often space, a synced write and a read are tried between the runs, without the
 	// long pool, so that a disk that hangs or fills up is known within Beat and Timeout;
 	// default 2 s.
 	Beat time.Duration
-	// SlowAfter is how long a synced write may take before the disk counts as slow;
+	// SlowAfter is how long a synced write and a read may take together before the disk counts as slow;
 	// default 500 ms.
 	SlowAfter time.Duration
 	// Recheck is how often space is looked at between two runs while a disk is not
@@ -311,6 +311,12 @@ func (w waiter) Await(ch <-chan struct{}) error {
 	}
 }
 
+// AwaitEnd implements Turn.
+func (w waiter) AwaitEnd(ch <-chan struct{}) error {
+	<-ch
+	return w.ctx.Err()
+}
+
 // measure looks at one disk: space first, then latency, then the bytes by owner.
 func (d *DiskStat) measure(turn Turn, i int) error {
 	err := d.space(turn, i, byRun)
@@ -428,10 +434,10 @@ func (d *DiskStat) space(turn Turn, i int, who by) error {
 // probeName is the file that is overwritten to measure the latency of a sync.
 const probeName = "disk-probe"
 
-// latency writes and syncs 4 KiB in place.
+// latency writes and syncs 4 KiB in place, and reads them from the disk.
 func (d *DiskStat) latency(turn Turn, i int, who by) error {
 	path := d.o.FS.PathJoin(d.o.Dirs[i], probeName)
-	wrote, synced := new(time.Duration), new(time.Duration)
+	wrote, synced, read := new(time.Duration), new(time.Duration), new(time.Duration)
 	err := d.call(turn, i, who, func() error {
 		f, err := d.o.FS.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
@@ -444,6 +450,11 @@ func (d *DiskStat) latency(turn Turn, i int, who by) error {
 			err = f.SyncData()
 		}
 		*synced = time.Since(begun) - *wrote
+		if err == nil {
+			dropCached(f.Fd())
+			_, err = f.ReadAt(make([]byte, 4096), 0)
+		}
+		*read = time.Since(begun) - *wrote - *synced
 		return errors.Join(err, f.Close())
 	})
 	if err != nil {
@@ -451,14 +462,14 @@ func (d *DiskStat) latency(turn Turn, i int, who by) error {
 	}
 	d.mu.Lock()
 	disk := d.disks[i]
-	disk.WriteSeconds, disk.SyncSeconds = wrote.Seconds(), synced.Seconds()
+	disk.WriteSeconds, disk.SyncSeconds, disk.ReadSeconds = wrote.Seconds(), synced.Seconds(), read.Seconds()
 	was := disk.Slow
-	disk.Slow = *wrote+*synced > d.o.SlowAfter
+	disk.Slow = *wrote+*synced+*read > d.o.SlowAfter
 	slow := disk.Slow
 	d.mu.Unlock()
 	switch {
 	case slow && !was:
-		d.o.Logger.Warn("disk answers slowly", "path", disk.dir, "write_seconds", wrote.Seconds(), "sync_seconds", synced.Seconds())
+		d.o.Logger.Warn("disk answers slowly", "path", disk.dir, "write_seconds", wrote.Seconds(), "sync_seconds", synced.Seconds(), "read_seconds", read.Seconds())
 	case was && !slow:
 		d.o.Logger.Info("disk answers fast again", "path", disk.dir)
 	}

@@ -14,6 +14,8 @@ type DiskStatus struct {
 	// WriteSeconds and SyncSeconds are how long the newest write of 4 KiB and the sync after it took.
 	WriteSeconds float64 `json:"write_seconds"`
 	SyncSeconds  float64 `json:"sync_seconds"`
+	// ReadSeconds is how long it then took to read them.
+	ReadSeconds float64 `json:"read_seconds"`
 	// DroppedBytes and OtherBytes are what dropped replicas and files of no partition take.
 	DroppedBytes int64             `json:"dropped_bytes"`
 	OtherBytes   int64             `json:"other_bytes"`
@@ -21,7 +23,7 @@ type DiskStatus struct {
 	Failed       bool              `json:"failed"` // cannot be used since the start; LastError says why
 	Stuck        bool              `json:"stuck"`  // does not answer
 	StuckSince   time.Time         `json:"stuck_since,omitzero"`
-	Slow         bool              `json:"slow"`      // the newest synced write took longer than it may
+	Slow         bool              `json:"slow"`      // the newest synced write and read took longer than they may
 	Errors       uint64            `json:"errors"`    // attempts at which it could not be measured
 	IOErrors     uint64            `json:"io_errors"` // those among them in which a call failed, rather than took too long
 	LastError    string            `json:"last_error,omitempty"`

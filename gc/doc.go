@@ -27,7 +27,8 @@
 //     and gc_replicas share no lock that is held during I/O.
 //   - A disk that does not answer holds no slot: every call of disk_stat to a disk
 //     is made by that disk's own goroutine and awaited with a timeout. Each disk has
-//     its own tasks, so none waits for another one's.
+//     its own tasks, so none waits for another one's, and what else they do with a disk
+//     that hangs holds no slot for more than a second.
 //   - A dropped folder can be brought back until its removal begins, which is
 //     marked by a rename, so that half a folder can never be brought back.
 //

@@ -55,6 +55,8 @@ func (u *turn) Sleep(d time.Duration) error {
 
 func (u *turn) Await(ch <-chan struct{}) error { <-ch; return nil }
 
+func (u *turn) AwaitEnd(ch <-chan struct{}) error { <-ch; return nil }
+
 // noRunner is for tests that call run themselves.
 type noRunner struct{}
 

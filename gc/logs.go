@@ -27,6 +27,9 @@ type Turn interface {
 	Yield(ioBytes int) error
 	Sleep(d time.Duration) error
 	Await(ch <-chan struct{}) error
+	// AwaitEnd is Await for what nobody can cancel: it gives the slot away until ch is ready
+	// even when the task is cancelled.
+	AwaitEnd(ch <-chan struct{}) error
 }
 
 // Rule is why a log is not released any further.
@@ -234,7 +237,7 @@ func NewLogs(o LogsOptions) (*Logs, error) {
 // Start begins the periodic runs; the first one happens at once.
 func (l *Logs) Start(context.Context) error {
 	err := l.every.start(l.o.Runner, tasks.GCLogs, l.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
-		return l.run(ctx, turn)
+		return onOwn(turn, func(turn Turn) error { return l.run(ctx, turn) })
 	})
 	if err != nil {
 		return err

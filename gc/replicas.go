@@ -131,7 +131,7 @@ func NewReplicas(o ReplicasOptions) (*Replicas, error) {
 // Start begins the periodic runs.
 func (r *Replicas) Start(context.Context) error {
 	return r.every.start(r.o.Runner, tasks.GCReplicas, r.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
-		return r.run(turn)
+		return onOwn(turn, r.run)
 	})
 }
 

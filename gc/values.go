@@ -111,7 +111,7 @@ func NewValues(o ValuesOptions) (*Values, error) {
 // Start begins the periodic runs.
 func (v *Values) Start(context.Context) error {
 	return v.every.start(v.o.Runner, tasks.GCValues, v.o.Name, func(ctx context.Context, turn *threadpool.Turn) error {
-		return v.run(ctx, v.o.Paced(turn))
+		return onOwn(v.o.Paced(turn), func(turn Turn) error { return v.run(ctx, turn) })
 	})
 }
 
@@ -204,21 +204,4 @@ func canHelp(db *badger.DB) bool {
 		}
 	}
 	return files > 1
-}
-
-// awaitCall runs f without holding the slot; f has always returned when
-// awaitCall returns.
-func awaitCall(turn Turn, f func() error) error {
-	var result error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		result = f()
-	}()
-	err := turn.Await(done)
-	<-done
-	if err != nil {
-		return err
-	}
-	return result
 }

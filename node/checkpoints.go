@@ -163,6 +163,7 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error 
 		},
 		Limit:     checkpoint.LimitOptions{Min: n.opts.CheckpointParallelMin, Max: n.opts.CheckpointParallel, Healthy: healthy},
 		Missing:   n.partitionError,
+		Refuse:    n.hangs,
 		Pace:      n.pace,
 		Renew:     n.opts.CheckpointPeriod > 0,
 		Retention: n.checkpointRetention(),
@@ -175,6 +176,19 @@ func (n *Node) startCheckpoints(ctx context.Context, healthy func() bool) error 
 		return fmt.Errorf("make the checkpoint service: %w", err)
 	}
 	return n.startService(ctx, "checkpoints", n.checkpoints)
+}
+
+// hangs says that the disk of a partition does not answer: a copy would only wait for it, in another one's place.
+func (n *Node) hangs(partition uint32) error {
+	disks := n.disks.Load()
+	if disks == nil {
+		return nil
+	}
+	var stuck *gc.StuckError
+	if errors.As(disks.Gate(n.folders.placement[partition]), &stuck) {
+		return stuck
+	}
+	return nil
 }
 
 // openStore is where this node keeps its checkpoints. While the first data folder can't be used, that is the next one.

@@ -183,6 +183,41 @@ func TestSleepAndAwaitHoldNoSlot(t *testing.T) {
 	})
 }
 
+// TestAwaitEndHoldsNoSlot until its end, which neither a cancellation nor a timeout is.
+func TestAwaitEndHoldsNoSlot(t *testing.T) {
+	withPool(t, Options{Workers: 1}, func(p *Pool) {
+		var r recorder
+		ch := make(chan struct{})
+		h := submit(t, p, Task{Code: "a", Timeout: time.Minute, Run: func(_ context.Context, turn *Turn) error {
+			for range 2 { // the second begins when the task is cancelled already
+				if err := turn.AwaitEnd(ch); err == nil {
+					t.Error("it was cancelled")
+				}
+				r.add("end")
+			}
+			return nil
+		}})
+		synctest.Wait()
+		for i := range 3 {
+			submit(t, p, r.task(fmt.Sprint(i), Low))
+			synctest.Wait()
+			time.Sleep(time.Minute)
+		}
+		h.Cancel()
+		submit(t, p, r.task("3", Low))
+		synctest.Wait()
+		ch <- struct{}{}
+		synctest.Wait()
+		submit(t, p, r.task("4", Low))
+		synctest.Wait()
+		close(ch)
+		synctest.Wait()
+		if want := "0 1 2 3 end 4 end"; r.String() != want {
+			t.Errorf("got %s, want %s", &r, want)
+		}
+	})
+}
+
 func TestLowNeverHoldsAllSlots(t *testing.T) {
 	for _, tc := range []struct{ workers, common, high, wantLow int }{{4, 1, 0, 3}, {2, 1, 0, 1}, {1, 1, 0, 1}, {4, 1, 1, 2}, {4, 0, 0, 4}, {2, 5, 5, 1}} {
 		withPool(t, Options{Workers: tc.workers, Guards: &Guards{CommonReserve: tc.common, HighReserve: tc.high}}, func(p *Pool) {

@@ -135,19 +135,59 @@ func (t *Turn) Await(ch <-chan struct{}) error {
 	e.code.counts.awaited++
 	p.c.park(e, stateAwaiting, now)
 	p.unlock(now)
+	t.awake(ch)
+	return t.cause()
+}
+
+// AwaitEnd is Await for what nobody can cancel, such as a call to a disk that hangs: it returns when ch is ready and never before, and the
+// task holds no slot until then, whether it is cancelled or not. The error says that it is.
+func (t *Turn) AwaitEnd(ch <-chan struct{}) error {
+	err := t.Await(ch)
+	if err == nil {
+		return nil
+	}
+	p := t.pool
+	// A task is woken once when its time is over and once when it is cancelled; then nothing but ch ends this.
+	for {
+		p.mu.Lock()
+		e := t.e
+		running := t.check() != ErrNotRunning
+		select {
+		case <-ch:
+			p.mu.Unlock()
+			return err
+		default:
+		}
+		if !running {
+			p.mu.Unlock()
+			<-ch
+			return err
+		}
+		now := p.now()
+		p.c.park(e, stateAwaiting, now)
+		p.unlock(now)
+		if t.awake(ch) {
+			return t.cause()
+		}
+	}
+}
+
+// awake returns when the parked task has a slot again, and tells whether ch is why.
+func (t *Turn) awake(ch <-chan struct{}) bool {
+	p, e := t.pool, t.e
 	select {
 	case <-e.wake:
-		return t.cause()
+		return false
 	case <-ch:
 	}
 	p.mu.Lock()
-	now = p.now()
+	now := p.now()
 	if e.state == stateAwaiting {
 		p.c.makeReady(e, now)
 	}
 	p.unlock(now)
 	<-e.wake
-	return t.cause()
+	return true
 }
 
 // check finds use of a turn outside its task, and cancellation. The caller holds the lock.

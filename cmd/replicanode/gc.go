@@ -51,7 +51,7 @@ func gcCommand() *cli.Command {
 						if err != nil {
 							return err
 						}
-						return show(c, a, "PATH LEVEL FREE TOTAL LOGS DATA CHECKPOINTS DROPPED GARBAGE WRITE SYNC IO-ERRORS ERROR", diskRows)
+						return show(c, a, "PATH LEVEL FREE TOTAL LOGS DATA CHECKPOINTS DROPPED GARBAGE WRITE SYNC READ IO-ERRORS ERROR", diskRows)
 					})
 				},
 			},
@@ -156,7 +156,7 @@ func diskRows(a node.DisksAnswer) [][]string {
 			problem = "answers slowly"
 		}
 		rows = append(rows, []string{d.Path, d.Level.String(), size(d.FreeBytes), size(d.TotalBytes), size(sum.LogBytes), size(sum.DataBytes),
-			size(sum.CheckpointBytes), size(d.DroppedBytes), size(sum.GarbageBytes), fmt.Sprintf("%.1fms", d.WriteSeconds*1e3), fmt.Sprintf("%.1fms", d.SyncSeconds*1e3),
+			size(sum.CheckpointBytes), size(d.DroppedBytes), size(sum.GarbageBytes), fmt.Sprintf("%.1fms", d.WriteSeconds*1e3), fmt.Sprintf("%.1fms", d.SyncSeconds*1e3), fmt.Sprintf("%.1fms", d.ReadSeconds*1e3),
 			number(d.IOErrors), problem})
 	}
 	return rows
