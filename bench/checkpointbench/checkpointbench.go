@@ -12,7 +12,7 @@
 //     databases to the same disk takes (badger_backup);
 //   - incremental: a full checkpoint of everything, and one after a hundredth of the keys changed (full, incremental);
 //   - foreground: clients' latencies and the lag of a backup cluster, without and with checkpoints of the whole node one after
-//     another (foreground_alone, foreground_checkpoints), in one load that does not stop: alone, with checkpoints, alone again.
+//     another (foreground_alone, foreground_checkpoints), in turns in one load that does not stop.
 //
 // The first three run in this process, on databases set up as a node's are, with a long pool as a node has it. The last runs
 // nodes as processes of their own. Of the repeated ones the best round counts.
@@ -63,8 +63,8 @@ type Options struct {
 	Rounds int `json:"rounds"`
 	// QPS is the rate of the foreground load, half of it writes. Default 8000.
 	QPS float64 `json:"qps"`
-	// Seconds is how long the foreground is measured alone, and for how long at least checkpoints are made beside it: the last one
-	// that was begun ends. Default 20.
+	// Seconds is for how long at least checkpoints are made beside the foreground, one at a time, each between two parts of a quarter
+	// of it without. Default 20.
 	Seconds float64 `json:"seconds"`
 	// NodePartitions is the number of partitions of the foreground's nodes and of the incremental group. Default 8.
 	NodePartitions int `json:"node_partitions"`
@@ -161,6 +161,15 @@ type Result struct {
 	WriteMedianFactor float64 `json:"write_median_factor,omitempty"`
 	LagMedianFactor   float64 `json:"lag_median_factor,omitempty"`
 
+	// Windows of 2 s were taken; of their p99 the median, which a disk that stands still now and then does not decide.
+	Windows           int     `json:"windows,omitempty"`
+	ReadWindowMs      float64 `json:"read_window_p99_ms,omitempty"`
+	WriteWindowMs     float64 `json:"write_window_p99_ms,omitempty"`
+	LagWindowMs       float64 `json:"lag_window_p99_ms,omitempty"`
+	ReadWindowFactor  float64 `json:"read_window_factor,omitempty"`
+	WriteWindowFactor float64 `json:"write_window_factor,omitempty"`
+	LagWindowFactor   float64 `json:"lag_window_factor,omitempty"`
+
 	Errors uint64 `json:"errors,omitempty"`
 }
 
@@ -182,6 +191,8 @@ func (r Result) String() string {
 	add(r.WriteFactor > 0, " (%.2f x, %.2f x, %.2f x)", r.ReadFactor, r.WriteFactor, r.LagFactor)
 	add(r.WriteP99Ms > 0, "; median %.2f, %.2f, %.2f ms", r.ReadMedianMs, r.WriteMedianMs, r.LagMedianMs)
 	add(r.WriteFactor > 0, " (%.2f x, %.2f x, %.2f x); %d checkpoints", r.ReadMedianFactor, r.WriteMedianFactor, r.LagMedianFactor, r.Checkpoints)
+	add(r.Windows > 0, "; median p99 of %d windows %.2f, %.2f, %.2f ms", r.Windows, r.ReadWindowMs, r.WriteWindowMs, r.LagWindowMs)
+	add(r.WriteWindowFactor > 0, " (%.2f x, %.2f x, %.2f x)", r.ReadWindowFactor, r.WriteWindowFactor, r.LagWindowFactor)
 	add(r.Errors > 0, "  %d errors", r.Errors)
 	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -67,72 +68,141 @@ const (
 	// warmTime is how long the load runs before anything is measured.
 	warmTime  = 2 * time.Second
 	drainTime = 10 * time.Second
-	// mostCheckpointTime bounds the part with checkpoints, as a multiple of Options.Seconds.
-	mostCheckpointTime = 10
+	// windowTime is how long a window lasts, of which quantiles are taken.
+	windowTime = 2 * time.Second
+	// settleTime, after a checkpoint, belongs to neither: what it left behind must not be held against the part without.
+	settleTime = 500 * time.Millisecond
+	// mostCheckpointTime bounds each checkpoint.
+	mostCheckpointTime = 5 * time.Minute
+	// quarters is how many parts without checkpoints there are at least.
+	quarters = 4
 )
 
-// measure takes the foreground without checkpoints half before and half after the part with them: what changes with time, as the
-// databases' tables and the machine's mood do, hits both alike.
+// measure alternates parts without checkpoints and checkpoints of the whole node, beginning and ending without, until both have had
+// Options.Seconds: what changes with time, as the databases' tables and the machine's mood do, hits both alike.
 func (f *foregroundRun) measure(ctx context.Context) ([]Result, error) {
-	half := time.Duration(f.o.Seconds / 2 * float64(time.Second))
-	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
-	wait := func(ctx context.Context) error { return pause.For(ctx, half) }
-	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, %v alone, then with checkpoints, then %v alone", f.o.QPS, half, half))
+	least := time.Duration(f.o.Seconds * float64(time.Second))
+	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, checkpoints for %v at least, each between two parts of %v without", f.o.QPS, least, least/quarters))
 	if err := pause.For(ctx, warmTime); err != nil {
 		return nil, err
 	}
-	f.load.Take()
-	for _, step := range []struct {
-		part *part
-		run  func(context.Context) error
-	}{{alone, wait}, {during, func(ctx context.Context) (err error) {
-		during.r.Checkpoints, err = f.checkpointAgain(ctx)
-		return err
-	}}, {alone, wait}} {
-		if err := f.during(ctx, step.part, step.run); err != nil {
+	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
+	without := func() error {
+		return f.watch(ctx, alone, func(ctx context.Context) error { return pause.For(ctx, least/quarters) })
+	}
+	for during.r.Seconds < least.Seconds() || alone.r.Seconds < least.Seconds()*(quarters-1)/quarters {
+		if err := without(); err != nil {
 			return nil, err
 		}
+		if err := f.watch(ctx, during, f.checkpoint); err != nil {
+			return nil, fmt.Errorf("checkpoint the node: %w", err)
+		}
+		during.r.Checkpoints++
+		if err := pause.For(ctx, settleTime); err != nil {
+			return nil, err
+		}
+	}
+	if err := without(); err != nil {
+		return nil, err
 	}
 	a, d := alone.result(), during.result()
 	d.ReadFactor, d.WriteFactor, d.LagFactor = d.ReadP99Ms/a.ReadP99Ms, d.WriteP99Ms/a.WriteP99Ms, d.LagP99Ms/a.LagP99Ms
 	d.ReadMedianFactor, d.WriteMedianFactor, d.LagMedianFactor = d.ReadMedianMs/a.ReadMedianMs, d.WriteMedianMs/a.WriteMedianMs, d.LagMedianMs/a.LagMedianMs
+	d.ReadWindowFactor, d.WriteWindowFactor, d.LagWindowFactor = d.ReadWindowMs/a.ReadWindowMs, d.WriteWindowMs/a.WriteWindowMs, d.LagWindowMs/a.LagWindowMs
 	return []Result{a, d}, nil
+}
+
+// watch adds to p what clients see while run runs, window by window.
+func (f *foregroundRun) watch(ctx context.Context, p *part, run func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	f.load.Take()
+	for {
+		w := newPart("")
+		err, over := f.window(ctx, w, ended)
+		if err != nil {
+			cancel()
+			if !over {
+				<-ended
+			}
+			return err
+		}
+		p.add(w)
+		if over {
+			return nil
+		}
+	}
+}
+
+// window measures one window, or a shorter one when what is measured ends; over says so.
+func (f *foregroundRun) window(ctx context.Context, w *part, ended <-chan error) (err error, over bool) {
+	side, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sampled := make(chan error, 1)
+	go func() { sampled <- f.sampleLag(side, w.lag) }()
+	end := time.NewTimer(windowTime)
+	defer end.Stop()
+	select {
+	case err = <-ended:
+		over = true
+	case <-end.C:
+	}
+	cancel()
+	if err := errors.Join(err, <-sampled); err != nil {
+		return err, over
+	}
+	s := f.load.Take()
+	w.reads.Merge(s.Reads)
+	w.writes.Merge(s.Writes)
+	w.r.Seconds, w.r.Errors = s.Elapsed.Seconds(), s.Errors
+	return nil, over
 }
 
 // part is what was seen of the foreground, in one piece of time or more.
 type part struct {
 	r                  Result
 	reads, writes, lag *hdrhistogram.Histogram
+	windows            []Result
 }
 
 func newPart(name string) *part {
-	return &part{Result{Name: name}, load.NewHistogram(), load.NewHistogram(), load.NewHistogram()}
+	return &part{r: Result{Name: name}, reads: load.NewHistogram(), writes: load.NewHistogram(), lag: load.NewHistogram()}
+}
+
+// add adds what was seen in a window. One that was cut short counts for the whole, but is not compared with whole ones.
+func (p *part) add(w *part) {
+	p.reads.Merge(w.reads)
+	p.writes.Merge(w.writes)
+	p.lag.Merge(w.lag)
+	p.r.Seconds += w.r.Seconds
+	p.r.Errors += w.r.Errors
+	if w.r.Seconds > windowTime.Seconds()/2 {
+		p.windows = append(p.windows, w.result())
+	}
 }
 
 func (p *part) result() Result {
 	reads, writes, lag := report.QuantilesOf(p.reads), report.QuantilesOf(p.writes), report.QuantilesOf(p.lag)
 	p.r.ReadP99Ms, p.r.WriteP99Ms, p.r.LagP99Ms = reads.P99, writes.P99, lag.P99
 	p.r.ReadMedianMs, p.r.WriteMedianMs, p.r.LagMedianMs = reads.P50, writes.P50, lag.P50
+	if p.r.Windows = len(p.windows); p.r.Windows > 0 {
+		p.r.ReadWindowMs = p.middle(func(r *Result) float64 { return r.ReadP99Ms })
+		p.r.WriteWindowMs = p.middle(func(r *Result) float64 { return r.WriteP99Ms })
+		p.r.LagWindowMs = p.middle(func(r *Result) float64 { return r.LagP99Ms })
+	}
 	return p.r
 }
 
-// during adds to p what clients see while run runs.
-func (f *foregroundRun) during(ctx context.Context, p *part, run func(context.Context) error) error {
-	side, cancel := context.WithCancel(ctx)
-	defer cancel()
-	sampled := make(chan error, 1)
-	go func() { sampled <- f.sampleLag(side, p.lag) }()
-	err := run(ctx)
-	cancel()
-	if err := errors.Join(err, <-sampled); err != nil {
-		return err
+// middle is the median of a value of the windows.
+func (p *part) middle(value func(*Result) float64) float64 {
+	var vs []float64
+	for i := range p.windows {
+		vs = append(vs, value(&p.windows[i]))
 	}
-	s := f.load.Take()
-	p.reads.Merge(s.Reads)
-	p.writes.Merge(s.Writes)
-	p.r.Seconds += s.Elapsed.Seconds()
-	p.r.Errors += s.Errors
-	return nil
+	slices.Sort(vs)
+	return (vs[(len(vs)-1)/2] + vs[len(vs)/2]) / 2
 }
 
 // lagInterval is how often the lag is asked for.
@@ -165,24 +235,10 @@ func (f *foregroundRun) sampleLag(ctx context.Context, lag *hdrhistogram.Histogr
 	}
 }
 
-// checkpointAgain makes checkpoints of the whole node, one after another until Options.Seconds have passed, and waits for the end
-// of the last: every part of making one counts.
-func (f *foregroundRun) checkpointAgain(ctx context.Context) (done int, err error) {
-	least := time.Duration(f.o.Seconds * float64(time.Second))
-	bounded, cancel := context.WithTimeout(ctx, mostCheckpointTime*least)
-	defer cancel()
-	for begun := time.Now(); time.Since(begun) < least; done++ {
-		if err := f.checkpoint(bounded); ctx.Err() == nil && bounded.Err() != nil {
-			return done, fmt.Errorf("%d checkpoints of the node in %v, and the next has not ended", done, mostCheckpointTime*least)
-		} else if err != nil {
-			return done, fmt.Errorf("checkpoint the node: %w", err)
-		}
-	}
-	return done, nil
-}
-
 // checkpoint makes one checkpoint of the whole node.
 func (f *foregroundRun) checkpoint(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, mostCheckpointTime, fmt.Errorf("not ended after %v", mostCheckpointTime))
+	defer cancel()
 	type jobs struct {
 		Jobs []struct {
 			ID uint64 `json:"id"`
