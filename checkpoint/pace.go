@@ -20,7 +20,7 @@ type PaceOptions struct {
 	// about how often that happens.
 	Share float64
 	// Least is the part that copies take however long others wait for a processor,
-	// so that they end: above 0 and at most Share. Default a fifth of Share.
+	// so that they end: above 0 and at most Share. Default a tenth of Share.
 	Least float64
 	// Patience is how long a copy puts up with the least share; after each such time
 	// that it is under way it may take twice of that, up to Share. So copies end
@@ -33,10 +33,19 @@ type PaceOptions struct {
 	// WaitTarget is the wait above which copies take less: the share is halved down to
 	// Least, and comes back slowly. Default 1 ms, the length of a slice.
 	WaitTarget time.Duration
+	// Idle is the part of the machine's processors that had nothing to run since the
+	// call before, 0 to 1, if that is known. Of what is idle without them copies take
+	// a fifth at most: with so much to do as a processor has, requests wait in inverse
+	// proportion to what it idles, so then they wait a quarter longer. It must not
+	// block; calls come one at a time. nil: what the kernel tells, on Linux.
+	Idle func() (part float64, known bool)
 }
 
+// ofIdle is what copies may take as a part of what is still idle beside them: a fifth of both together.
+const ofIdle = 0.25
+
 // leastPart is the default of PaceOptions.Least as a part of Share.
-const leastPart = 5
+const leastPart = 10
 
 // EnsureDefaults fills in the defaults.
 func (o *PaceOptions) EnsureDefaults() {
@@ -44,6 +53,9 @@ func (o *PaceOptions) EnsureDefaults() {
 	o.Least = cmp.Or(o.Least, o.Share/leastPart)
 	if o.Waited == nil {
 		o.Waited = newSchedulerWait().p99
+	}
+	if o.Idle == nil {
+		o.Idle = newMachineIdle().part
 	}
 	o.Patience = cmp.Or(o.Patience, 10*time.Minute)
 	o.WaitTarget = cmp.Or(o.WaitTarget, time.Millisecond)
@@ -65,6 +77,10 @@ func (o *PaceOptions) Validate() error {
 const (
 	// lookEvery is how long the answers of PaceOptions.Busy and Waited count.
 	lookEvery = 100 * time.Millisecond
+	// idleEvery is how long the answer of PaceOptions.Idle counts: the kernel counts in ticks of 10 ms. Of each
+	// answer idleWeight counts at once.
+	idleEvery  = 500 * time.Millisecond
+	idleWeight = 0.3
 	// leastPause is what is worth to sleep for; less is added to the next pause.
 	leastPause = 200 * time.Microsecond
 	// mostPause bounds one sleep, so that copies speed up soon after clients have gone.
@@ -85,6 +101,9 @@ type Pace struct {
 	busy  bool
 	share float64   // of all processors, Least to Share
 	free  time.Time // when what was used up to now is paid for
+
+	idleAsked time.Time
+	idle      float64 // a moving average; below 0: unknown
 }
 
 // NewPace checks the options.
@@ -97,25 +116,39 @@ func NewPace(o PaceOptions) (*Pace, error) {
 }
 
 func newPace(o PaceOptions) *Pace {
-	return &Pace{o: o, processors: float64(runtime.GOMAXPROCS(0)), share: o.Least}
+	return &Pace{o: o, processors: float64(runtime.GOMAXPROCS(0)), share: o.Least, idle: -1}
 }
 
 // look asks how things are, now and then. A share that was not needed begins with
 // the least one: clients who have just come are not to wait until it has shrunk.
 func (p *Pace) look(now time.Time) {
 	p.mu.Lock()
-	due := now.Sub(p.asked) >= lookEvery
+	due, idleDue := now.Sub(p.asked) >= lookEvery, now.Sub(p.idleAsked) >= idleEvery
 	if due {
 		p.asked = now
+	}
+	if idleDue = idleDue && due; idleDue {
+		p.idleAsked = now
 	}
 	p.mu.Unlock()
 	if !due {
 		return
 	}
 	busy, waited := p.o.Busy(), p.o.Waited()
+	var idle float64
+	var known bool
+	if idleDue {
+		idle, known = p.o.Idle()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = busy
+	switch {
+	case known && p.idle < 0:
+		p.idle = idle
+	case known:
+		p.idle += idleWeight * (idle - p.idle)
+	}
 	switch {
 	case !busy:
 		p.share, p.free = p.o.Least, now
@@ -123,6 +156,9 @@ func (p *Pace) look(now time.Time) {
 		p.share = max(p.o.Least, p.share/2)
 	default:
 		p.share = min(p.o.Share, p.share+p.o.Share/growSteps)
+	}
+	if p.idle >= 0 {
+		p.share = max(p.o.Least, min(p.share, ofIdle*p.idle))
 	}
 }
 

@@ -16,11 +16,13 @@ type paced struct {
 	busy   bool
 	waited time.Duration
 	age    time.Duration // of all copies
+	idle   float64       // below 0: unknown
 }
 
 func newPaced(share, least float64) *paced {
-	p := &paced{busy: true}
-	o := PaceOptions{Busy: func() bool { return p.busy }, Waited: func() time.Duration { return p.waited }, Share: share, Least: least}
+	p := &paced{busy: true, idle: -1}
+	o := PaceOptions{Busy: func() bool { return p.busy }, Waited: func() time.Duration { return p.waited },
+		Idle: func() (float64, bool) { return p.idle, p.idle >= 0 }, Share: share, Least: least}
 	o.EnsureDefaults()
 	p.Pace = newPace(o)
 	p.processors = 2
@@ -92,6 +94,21 @@ func TestPaceFollowsWaits(t *testing.T) {
 	run(3 * time.Second)
 	if got := run(10 * time.Second); !around(got, 0.4) {
 		t.Errorf("copies worked %.3f of a second per second when nobody waited any more", got)
+	}
+}
+
+// TestPaceFollowsIdleness: of what is idle without them copies take a fifth, and never less than the least share.
+func TestPaceFollowsIdleness(t *testing.T) {
+	p := newPaced(0.2, 0.02)
+	at := time.Unix(1000, 0)
+	for _, c := range []struct{ idle, want float64 }{{1, 0.4}, {0.4, 0.2}, {0.2, 0.1}, {0, 0.04}, {0.3, 0.15}} {
+		p.idle = c.idle
+		for i, length := range []time.Duration{10 * time.Second, 20 * time.Second} {
+			if got := p.run(4, at, length); i == 1 && !around(got, c.want) {
+				t.Errorf("with %.2f idle copies worked %.3f of a second per second, want %.3f", c.idle, got, c.want)
+			}
+			at = at.Add(length)
+		}
 	}
 }
 

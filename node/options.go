@@ -110,7 +110,7 @@ type Options struct {
 	// CheckpointParallel. Default 1; equal to CheckpointParallel, their number does not follow the load.
 	CheckpointParallelMin int
 	// CheckpointShare is the part of the processors that all checkpoints and sweeps of databases together take at most while clients are
-	// served, above 0 and at most 1; negative: what they can get. They take less, down to a fifth of it, while work waits for a processor. Default 0.15.
+	// served, above 0 and at most 1; negative: what they can get. They take less, down to a tenth of it, while work waits for a processor or little is idle. Default 0.15.
 	CheckpointShare float64
 	// DropGrace is how long the folder of a dropped replica is kept. Default 24 h.
 	DropGrace time.Duration
