@@ -92,8 +92,14 @@ func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
 	}
 	name := func(i int) string { return fmt.Sprintf("%08x", uint32(i)*2654435761) }
 	db := filepath.Join(p.dir(), DBDir)
-	for deadline := time.Now().Add(60 * time.Second); !mapped.Waiting(db); {
-		if time.Now().After(deadline) {
+	stopped := false
+	defer func() {
+		if !stopped {
+			n.stop(t)
+		}
+	}()
+	for refused := 0; !mapped.Waiting(db); {
+		if refused == 1000 {
 			t.Fatal("no compaction waits")
 		}
 		err := try(p, func(tx *Tx) { _ = tx.Put([]byte(name(acked)), append([]byte(name(acked)), value...), 0) })
@@ -101,12 +107,14 @@ func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
 		case err == nil:
 			acked++
 		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrResultUnknown):
+			refused++
 			<-time.After(20 * time.Millisecond) // it is the database that takes the disk, in its own time
 		default:
 			t.Fatal(err)
 		}
 	}
 	began := time.Now()
+	stopped = true
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var left *LeftOpenError
