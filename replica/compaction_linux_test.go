@@ -99,7 +99,7 @@ func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
 		}
 	}()
 	for refused := 0; !mapped.Waiting(db); {
-		if refused == 1000 {
+		if refused == 300 {
 			t.Fatal("no compaction waits")
 		}
 		err := try(p, func(tx *Tx) { _ = tx.Put([]byte(name(acked)), append([]byte(name(acked)), value...), 0) })
