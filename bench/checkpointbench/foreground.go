@@ -53,7 +53,7 @@ func foreground(ctx context.Context, o *Options) (results []Result, err error) {
 }
 
 func (o *Options) nodeArgs() []string {
-	return []string{"--partitions", fmt.Sprint(o.NodePartitions), "--checkpoint-period", "0", "--checkpoint-parallel", fmt.Sprint(o.Parallel), "--log-level", "warn"}
+	return []string{"--partitions", fmt.Sprint(o.NodePartitions), "--workers", fmt.Sprint(o.Workers), "--checkpoint-period", "0", "--checkpoint-parallel", fmt.Sprint(o.Parallel), "--log-level", "warn"}
 }
 
 // foregroundRun is a primary under a load that does not stop.
