@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -31,6 +32,8 @@ type Backend struct {
 	transport *http.Transport
 	answers   *answers
 	limiter   *rate.Limiter // nil: no bound
+	// searched are the folders whose uploads were looked for among those of the whole bucket.
+	searched sync.Map
 }
 
 // rateStep is how much is sent between two looks at the rate.
@@ -252,13 +255,17 @@ func (b *Backend) abortUploads(ctx context.Context, home string) error {
 	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
 	defer cancel()
 	core := minio.Core{Client: b.client}
-	var open []minio.ObjectMultipartInfo
-	for upload := range b.client.ListIncompleteUploads(ctx, b.l.Bucket, b.folderKey(home), true) {
-		if upload.Err != nil && minio.ToErrorResponse(upload.Err).Code != minio.NoSuchUpload {
-			return b.wrap("list uploads to", home, upload.Err)
-		}
-		if upload.Err == nil {
-			open = append(open, upload)
+	open, err := b.openUploads(ctx, b.folderKey(home), b.folderKey(home))
+	if err != nil {
+		return b.wrap("list uploads to", home, err)
+	}
+	if _, done := b.searched.Load(home); !done {
+		// Some servers list by the exact name of an object only, but all uploads without one. Once
+		// is enough, as only what ended without warning leaves any. Not everybody may list all.
+		all, err := b.openUploads(ctx, "", b.folderKey(home))
+		if err == nil {
+			b.searched.Store(home, true)
+			open = append(open, all...)
 		}
 	}
 	for _, upload := range open {
@@ -268,6 +275,28 @@ func (b *Backend) abortUploads(ctx context.Context, home string) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// mostUploads bounds how many uploads of a bucket, to whatever prefix, are looked at.
+const mostUploads = 10_000
+
+// openUploads asks for uploads that were never completed, and returns those below a prefix.
+func (b *Backend) openUploads(ctx context.Context, ask, below string) (open []minio.ObjectMultipartInfo, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the listing
+	n := 0
+	for upload := range b.client.ListIncompleteUploads(ctx, b.l.Bucket, ask, true) {
+		if upload.Err != nil && minio.ToErrorResponse(upload.Err).Code != minio.NoSuchUpload {
+			return nil, upload.Err
+		}
+		if upload.Err == nil && strings.HasPrefix(upload.Key, below) {
+			open = append(open, upload)
+		}
+		if n++; n >= mostUploads {
+			break
+		}
+	}
+	return open, nil
 }
 
 // Begin implements checkpoint.Backend.
