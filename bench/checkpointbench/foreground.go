@@ -74,23 +74,21 @@ const (
 	settleTime = 500 * time.Millisecond
 	// mostCheckpointTime bounds each checkpoint.
 	mostCheckpointTime = 5 * time.Minute
-	// quarters is how many parts without checkpoints there are at least.
-	quarters = 4
 )
 
 // measure alternates parts without checkpoints and checkpoints of the whole node, beginning and ending without, until both have had
 // Options.Seconds: what changes with time, as the databases' tables and the machine's mood do, hits both alike.
 func (f *foregroundRun) measure(ctx context.Context) ([]Result, error) {
 	least := time.Duration(f.o.Seconds * float64(time.Second))
-	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, checkpoints for %v at least, each between two parts of %v without", f.o.QPS, least, least/quarters))
+	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, checkpoints for %v at least, each between two parts of %v without", f.o.QPS, least, least/2))
 	if err := pause.For(ctx, warmTime); err != nil {
 		return nil, err
 	}
 	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
 	without := func() error {
-		return f.watch(ctx, alone, func(ctx context.Context) error { return pause.For(ctx, least/quarters) })
+		return f.watch(ctx, alone, func(ctx context.Context) error { return pause.For(ctx, least/2) })
 	}
-	for during.r.Seconds < least.Seconds() || alone.r.Seconds < least.Seconds()*(quarters-1)/quarters {
+	for during.r.Seconds < least.Seconds() {
 		if err := without(); err != nil {
 			return nil, err
 		}
