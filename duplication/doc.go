@@ -13,7 +13,8 @@
 // from the partition's in-memory tail, which all remotes share, or else from the private log. The log is read by
 // load_private_log jobs on the long pool; a job reads a few batches, hands them over and ends, and another is submitted while the
 // pipeline is behind. What waits to be sent and what waits to be acknowledged are both bounded, and when the remote is slow no
-// job is submitted: scheduling it would not help. Nothing polls: a pipeline wakes when a decree is applied, an acknowledgement
+// job is submitted: scheduling it would not help. A job reads on a goroutine of its own, so that a disk that hangs holds no slot for
+// more than a second. Nothing polls: a pipeline wakes when a decree is applied, an acknowledgement
 // arrives, or a job has ended.
 //
 // Only user mutations made in this cluster are shipped. Other decrees (no-ops, mutations duplicated to here, progress records) are

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"replicanode/internal/handover"
 	"replicanode/plog"
 	"replicanode/replica/mutation"
 	"replicanode/tasks"
@@ -81,8 +82,29 @@ func (p *pipeline) loadEnded(err error) {
 	p.loadTimer = time.AfterFunc(delay, p.signal)
 }
 
-// load is the job: it reads a few batches and hands them over.
+// load is the job. It reads on a goroutine of its own: a disk that does not answer holds no slot.
 func (p *pipeline) load(ctx context.Context, turn *threadpool.Turn) error {
+	slice := turn.Slice()
+	return handover.Run(turn, func(w *handover.Work) error { return p.loadOn(ctx, &readTurn{w, turn, slice}) })
+}
+
+// readTurn is the turn of a job, for the goroutine that reads.
+type readTurn struct {
+	w     *handover.Work
+	turn  *threadpool.Turn
+	slice time.Duration
+}
+
+func (t *readTurn) yield(ioBytes int) error {
+	return t.w.Do(func() error { return t.turn.Yield(ioBytes) })
+}
+
+func (t *readTurn) await(ch <-chan struct{}) error {
+	return t.w.Do(func() error { return t.turn.Await(ch) })
+}
+
+// loadOn reads a few batches and hands them over.
+func (p *pipeline) loadOn(ctx context.Context, turn *readTurn) error {
 	p.mu.Lock()
 	p.reading = true
 	position := p.readTo()
@@ -141,7 +163,7 @@ func (p *pipeline) hand(b *batch, position uint64, read int) bool {
 
 // read makes a batch of what follows position in the log, at least one decree, and says how many bytes it has read. It gives the
 // slot away between slices.
-func (p *pipeline) read(ctx context.Context, turn *threadpool.Turn, position uint64) (*batch, int, error) {
+func (p *pipeline) read(ctx context.Context, turn *readTurn, position uint64) (*batch, int, error) {
 	if err := p.openReader(position + 1); err != nil {
 		return nil, 0, err
 	}
@@ -168,14 +190,14 @@ func (p *pipeline) read(ctx context.Context, turn *threadpool.Turn, position uin
 		p.take(b, &e, &memory)
 		p.readerAt = e.Index + 1
 		read += len(e.Data) + recordOverhead
-		if (n%yieldEntries == 0 || read-charged > tailChunkBytes) && time.Since(started) >= turn.Slice() {
-			if err := turn.Yield(read - charged); err != nil {
+		if (n%yieldEntries == 0 || read-charged > tailChunkBytes) && time.Since(started) >= turn.slice {
+			if err := turn.yield(read - charged); err != nil {
 				return nil, 0, err
 			}
 			charged, started = read, time.Now()
 		}
 	}
-	return b, read, turn.Yield(read - charged)
+	return b, read, turn.yield(read - charged)
 }
 
 // take adds an entry of the log to a batch, copied when it is to be shipped.
@@ -191,7 +213,7 @@ func (p *pipeline) take(b *batch, e *plog.Entry, memory *arena) {
 }
 
 // awaitLog waits, without a slot, until the log has what was applied already.
-func (p *pipeline) awaitLog(ctx context.Context, turn *threadpool.Turn) error {
+func (p *pipeline) awaitLog(ctx context.Context, turn *readTurn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ready := make(chan struct{})
@@ -200,7 +222,7 @@ func (p *pipeline) awaitLog(ctx context.Context, turn *threadpool.Turn) error {
 		defer close(ready)
 		failure = p.reader.Wait(ctx)
 	}()
-	err := turn.Await(ready)
+	err := turn.await(ready)
 	cancel()
 	<-ready
 	return errors.Join(err, failure)
