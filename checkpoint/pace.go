@@ -98,9 +98,12 @@ type Pace struct {
 
 	mu    sync.Mutex
 	asked time.Time
-	busy  bool
-	share float64   // of all processors, Least to Share
-	free  time.Time // when what was used up to now is paid for
+	// asking says that somebody waits for the answers: a process that stood still meanwhile has
+	// others who find it time for the next.
+	asking bool
+	busy   bool
+	share  float64   // of all processors, Least to Share
+	free   time.Time // when what was used up to now is paid for
 
 	idleAsked time.Time
 	idle      float64 // a moving average; below 0: unknown
@@ -123,11 +126,12 @@ func newPace(o PaceOptions) *Pace {
 // the least one: clients who have just come are not to wait until it has shrunk.
 func (p *Pace) look(now time.Time) {
 	p.mu.Lock()
-	due, idleDue := now.Sub(p.asked) >= lookEvery, now.Sub(p.idleAsked) >= idleEvery
+	due := !p.asking && now.Sub(p.asked) >= lookEvery
+	idleDue := due && now.Sub(p.idleAsked) >= idleEvery
 	if due {
-		p.asked = now
+		p.asking, p.asked = true, now
 	}
-	if idleDue = idleDue && due; idleDue {
+	if idleDue {
 		p.idleAsked = now
 	}
 	p.mu.Unlock()
@@ -142,6 +146,7 @@ func (p *Pace) look(now time.Time) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.asking = false
 	p.busy = busy
 	switch {
 	case known && p.idle < 0:

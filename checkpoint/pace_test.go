@@ -112,6 +112,33 @@ func TestPaceFollowsIdleness(t *testing.T) {
 	}
 }
 
+// TestPaceAsksOneAtATime also when the process stood still while somebody waited for an answer.
+func TestPaceAsksOneAtATime(t *testing.T) {
+	p := newPaced(0.3, 0.1)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	p.o.Waited = func() time.Duration {
+		close(asked)
+		<-answer
+		return 0
+	}
+	now := time.Now()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.look(now)
+	}()
+	<-asked
+	p.o.Waited = func() time.Duration { t.Error("asked again while the question before was open"); return 0 }
+	p.look(now.Add(time.Minute))
+	close(answer)
+	<-done
+	again := 0
+	p.o.Waited = func() time.Duration { again++; return 0 }
+	if p.look(now.Add(2 * time.Minute)); again != 1 {
+		t.Errorf("asked %d times after the answer", again)
+	}
+}
+
 // TestPaceEndsWithTheClients: nobody pauses long after clients have gone, and they are met with the least share when they come back.
 func TestPaceEndsWithTheClients(t *testing.T) {
 	p := newPaced(0.2, 0.002)
