@@ -63,8 +63,8 @@ type Options struct {
 	Rounds int `json:"rounds"`
 	// QPS is the rate of the foreground load, half of it writes. Default 8000.
 	QPS float64 `json:"qps"`
-	// Seconds is for how long at least checkpoints are made beside the foreground, one at a time, each between two parts of half of
-	// it without. Default 20.
+	// Seconds is for how long at least checkpoints are made beside the foreground, one at a time, each between two parts without: as
+	// long as the one before, but at most half of it. Default 20.
 	Seconds float64 `json:"seconds"`
 	// NodePartitions is the number of partitions of the foreground's nodes and of the incremental group. Default 8.
 	NodePartitions int `json:"node_partitions"`

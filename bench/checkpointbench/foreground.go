@@ -70,32 +70,39 @@ const (
 	drainTime = 10 * time.Second
 	// windowTime is how long a window lasts, of which quantiles are taken.
 	windowTime = 2 * time.Second
+	// shortestPart is how long a part without checkpoints lasts at least.
+	shortestPart = 2 * windowTime
 	// settleTime, after a checkpoint, belongs to neither: what it left behind must not be held against the part without.
 	settleTime = 500 * time.Millisecond
 	// mostCheckpointTime bounds each checkpoint.
 	mostCheckpointTime = 5 * time.Minute
 )
 
-// measure alternates parts without checkpoints and checkpoints of the whole node, beginning and ending without, until both have had
-// Options.Seconds: what changes with time, as the databases' tables and the machine's mood do, hits both alike.
+// measure alternates parts without checkpoints and checkpoints of the whole node, beginning and ending without, until these have had
+// Options.Seconds. A part without is as long as the checkpoint before it, but at most half of that: what changes with time, as the
+// databases' tables and the machine's mood do, hits both alike.
 func (f *foregroundRun) measure(ctx context.Context) ([]Result, error) {
 	least := time.Duration(f.o.Seconds * float64(time.Second))
-	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, checkpoints for %v at least, each between two parts of %v without", f.o.QPS, least, least/2))
+	f.o.Progress(fmt.Sprintf("foreground: %.0f requests a second, checkpoints for %v at least, each between two parts without", f.o.QPS, least))
 	if err := pause.For(ctx, warmTime); err != nil {
 		return nil, err
 	}
 	alone, during := newPart("foreground_alone"), newPart("foreground_checkpoints")
+	length := shortestPart
 	without := func() error {
-		return f.watch(ctx, alone, func(ctx context.Context) error { return pause.For(ctx, least/2) })
+		return f.watch(ctx, alone, func(ctx context.Context) error { return pause.For(ctx, length) })
 	}
 	for during.r.Seconds < least.Seconds() {
 		if err := without(); err != nil {
 			return nil, err
 		}
+		before := during.r.Seconds
 		if err := f.watch(ctx, during, f.checkpoint); err != nil {
 			return nil, fmt.Errorf("checkpoint the node: %w", err)
 		}
 		during.r.Checkpoints++
+		took := time.Duration((during.r.Seconds - before) * float64(time.Second))
+		length = max(shortestPart, min(took, least/2))
 		if err := pause.For(ctx, settleTime); err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ func benchCheckpoint() *cli.Command {
 			&cli.IntFlag{Name: "workers", Value: d.Workers, Usage: "slots of the long pool"},
 			&cli.IntFlag{Name: "rounds", Value: d.Rounds, Usage: "how often the local runs are repeated; the best counts"},
 			&cli.Float64Flag{Name: "qps", Value: d.QPS, Usage: "foreground: requests a second, half of them writes"},
-			&cli.Float64Flag{Name: "seconds", Value: d.Seconds, Usage: "foreground: how long at least it is measured with checkpoints, each between two parts of half of that without"},
+			&cli.Float64Flag{Name: "seconds", Value: d.Seconds, Usage: "foreground: how long at least it is measured with checkpoints, each between two parts without"},
 			&cli.IntFlag{Name: "node-partitions", Value: d.NodePartitions, Usage: "foreground: partitions of each node; incremental: partitions"},
 			&cli.StringFlag{Name: "dir", Action: existingFolder, Usage: "`FOLDER` on the disk to be measured (default: the system's temporary folder)"},
 			jsonFileFlag(),
