@@ -37,7 +37,7 @@ func durable(t testing.TB, what string, done <-chan error) {
 	}
 }
 
-// startedFleet is a fleet whose logs hold a few batches; lone ones are committed by themselves.
+// startedFleet is a fleet whose logs hold a few batches, and whose workers wait; lone logs are committed by themselves.
 func startedFleet(t testing.TB) *fleet {
 	f := newFleet(t, vfs.NewCrashableMem(), [fleetLogs]state{}, 0, newRand())
 	f.start()
@@ -47,6 +47,11 @@ func startedFleet(t testing.TB) *fleet {
 	for range 3 {
 		f.do('+', 0)
 	}
+	waitFor(t, func() bool { // what was appended is durable before its worker is done
+		f.syncer.mu.Lock()
+		defer f.syncer.mu.Unlock()
+		return f.syncer.busy == 0 && f.syncer.queue.n == 0 && f.syncer.direct.n == 0
+	})
 	return f
 }
 
