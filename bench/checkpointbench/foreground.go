@@ -126,7 +126,7 @@ func (f *foregroundRun) watch(ctx context.Context, p *part, run func(context.Con
 	f.load.Take()
 	for {
 		w := newPart("")
-		err, over := f.window(ctx, w, ended)
+		over, err := f.window(ctx, w, ended)
 		if err != nil {
 			cancel()
 			if !over {
@@ -142,7 +142,7 @@ func (f *foregroundRun) watch(ctx context.Context, p *part, run func(context.Con
 }
 
 // window measures one window, or a shorter one when what is measured ends; over says so.
-func (f *foregroundRun) window(ctx context.Context, w *part, ended <-chan error) (err error, over bool) {
+func (f *foregroundRun) window(ctx context.Context, w *part, ended <-chan error) (over bool, err error) {
 	side, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sampled := make(chan error, 1)
@@ -156,13 +156,13 @@ func (f *foregroundRun) window(ctx context.Context, w *part, ended <-chan error)
 	}
 	cancel()
 	if err := errors.Join(err, <-sampled); err != nil {
-		return err, over
+		return over, err
 	}
 	s := f.load.Take()
 	w.reads.Merge(s.Reads)
 	w.writes.Merge(s.Writes)
 	w.r.Seconds, w.r.Errors = s.Elapsed.Seconds(), s.Errors
-	return nil, over
+	return over, nil
 }
 
 // part is what was seen of the foreground, in one piece of time or more.
