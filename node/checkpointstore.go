@@ -200,6 +200,22 @@ func verifyOne(ctx context.Context, store *checkpoint.Store, v *CheckpointVerifi
 	return result.Err()
 }
 
+// VerifyNodeCheckpoints reads the manifests of the checkpoints of the whole node, and those that they name. The error joins what is damaged or
+// incomplete.
+func VerifyNodeCheckpoints(ctx context.Context, store *checkpoint.Store) error {
+	infos, err := store.Nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("list checkpoints of the node: %w", err)
+	}
+	var bad []error
+	for _, info := range infos {
+		if info.Err != nil {
+			bad = append(bad, fmt.Errorf("checkpoint %s of the node: %w", info.Name, info.Err))
+		}
+	}
+	return errors.Join(bad...)
+}
+
 // pruneCheckpoints removes the checkpoints of one partition, or (nil) of all and of the whole node, that the retention lets go.
 // Nothing else may write to the store meanwhile.
 func pruneCheckpoints(ctx context.Context, store *checkpoint.Store, partition *uint32, r checkpoint.Retention) (checkpoint.Pruned, error) {

@@ -349,6 +349,9 @@ func verifyFrom(c *cli.Context, store *checkpoint.Store) error {
 		return fmt.Errorf("%s has no checkpoints, so there is nothing to verify; make some with replicanode checkpoint create", store.Root())
 	}
 	found, err := node.VerifyCheckpoints(c.Context, store, infos)
+	if onePartition(c) == nil {
+		err = errors.Join(err, node.VerifyNodeCheckpoints(c.Context, store))
+	}
 	return errors.Join(show(c, found, "PARTITION DECREE ENTRIES BYTES PROBLEM", verificationRows), err)
 }
 

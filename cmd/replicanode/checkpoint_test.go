@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -190,6 +191,16 @@ func restoreCommands(t *testing.T, dir string) {
 	c.Close()
 	stop()
 
+	succeeds(t, []string{"ok"}, "checkpoint", "verify", "--data-dir", dir)
+	manifests, err := filepath.Glob(filepath.Join(dir, "checkpoints", "nodes", "*.json"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("manifests of the node's checkpoints: %v, %v", manifests, err)
+	}
+	mend := flipBit(t, manifests[len(manifests)-1])
+	fails(t, []string{"of the node", filepath.Base(manifests[len(manifests)-1]), "damaged"}, "checkpoint", "verify", "--data-dir", dir)
+	succeeds(t, []string{"ok"}, "checkpoint", "verify", "--data-dir", dir, "--partition", "1")
+	mend()
+
 	chunks, err := filepath.Glob(filepath.Join(dir, "checkpoints", "0001", "*", "000001.chunk"))
 	if err != nil || len(chunks) != 1 {
 		t.Fatalf("chunks %v, %v", chunks, err)
@@ -292,4 +303,22 @@ func TestDroppedInSeveralFolders(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
 	succeeds(t, []string{name}, "gc", "list", "--data-dir", dirs[2], "--data-dir", dirs[1]+"-away")
+}
+
+// flipBit damages a file, until mend is called.
+func flipBit(t *testing.T, path string) (mend func()) {
+	t.Helper()
+	write := func(b []byte) {
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(b)
+	damaged[len(b)/2] ^= 4
+	write(damaged)
+	return func() { write(b) }
 }
