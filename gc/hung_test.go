@@ -94,6 +94,10 @@ func hungDisk(t *testing.T, which func(op errorfs.Op) bool, unseen bool) {
 	if st := d.Status(); st[0].Stuck == unseen || st[1].Stuck {
 		t.Errorf("after seconds: %+v", st)
 	}
+	begun := time.Now()
+	if st := collectors[0].Status(); len(st.Unlisted) == 0 && len(st.Folders) == 0 || time.Since(begun) > listPatience {
+		t.Errorf("after %v: %+v", time.Since(begun), st)
+	}
 	for range 10 {
 		drop(1, "b")
 		time.Sleep(10 * time.Minute)

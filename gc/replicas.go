@@ -84,6 +84,8 @@ type ReplicasStatus struct {
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	DeletedBytes   int64   `json:"deleted_bytes"` // since the start
 	LastError      string  `json:"last_error,omitempty"`
+	// Unlisted names the places that are not in Folders, and why: they cannot be read, or their disk does not answer.
+	Unlisted []string `json:"unlisted,omitempty"`
 }
 
 // FolderStatus is a dropped folder and when it goes.
@@ -101,6 +103,8 @@ type Replicas struct {
 	every   schedule
 	deleted prometheus.Counter
 	folders prometheus.Counter
+	// listing holds a token while Status looks at the folders: a disk that hangs keeps one goroutine.
+	listing chan struct{}
 
 	// mu guards what follows; nothing is called with it held.
 	mu     sync.Mutex
@@ -113,7 +117,7 @@ func NewReplicas(o ReplicasOptions) (*Replicas, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Replicas{o: o,
+	r := &Replicas{o: o, listing: make(chan struct{}, 1),
 		deleted: counter("replica_deleted_bytes_total", "Bytes of dropped replicas' folders freed."),
 		folders: counter("replica_deleted_folders_total", "Dropped replicas' folders removed."),
 	}
@@ -135,8 +139,19 @@ func (r *Replicas) Start(context.Context) error {
 	})
 }
 
-// Stop ends the runs and waits for the present one, at most until ctx ends.
-func (r *Replicas) Stop(ctx context.Context) error { return r.every.halt(ctx) }
+// Stop ends the runs and waits for the present one, and for a look at the folders that Status has given up, at most until ctx ends.
+func (r *Replicas) Stop(ctx context.Context) error {
+	if err := r.every.halt(ctx); err != nil {
+		return err
+	}
+	select {
+	case r.listing <- struct{}{}:
+		<-r.listing
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop %s: %w", tasks.GCReplicas, ctx.Err())
+	}
+}
 
 // Trigger asks for a run soon, for example because space runs low.
 func (r *Replicas) Trigger() { r.every.trigger() }
@@ -153,15 +168,43 @@ func (r *Replicas) due(f Folder, level Level) time.Time {
 	return f.Dropped.Add(grace)
 }
 
-// Status lists the folders with the time at which they go.
+// listPatience is how long Status waits for a disk.
+const listPatience = 2 * time.Second
+
+// list is Dropped.List, but that it waits no longer than listPatience.
+func (r *Replicas) list() ([]Folder, error) {
+	timer := time.NewTimer(listPatience)
+	defer timer.Stop()
+	select {
+	case r.listing <- struct{}{}:
+	case <-timer.C:
+		return nil, ErrNoAnswer
+	}
+	var folders []Folder
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer func() { <-r.listing }()
+		defer close(done)
+		folders, err = r.o.Dropped.List()
+	}()
+	select {
+	case <-done:
+		return folders, err
+	case <-timer.C:
+		return nil, ErrNoAnswer
+	}
+}
+
+// Status lists the folders with the time at which they go. It returns within two seconds, without them when their disk does not answer.
 func (r *Replicas) Status() ReplicasStatus {
 	level, _ := r.o.Space()
-	folders, err := r.o.Dropped.List()
+	folders, err := r.list()
 	r.mu.Lock()
 	st := r.status
 	r.mu.Unlock()
 	if err != nil {
-		st.LastError = err.Error()
+		st.Unlisted = []string{fmt.Sprintf("%s: %v", r.o.Dropped.root, err)}
 	}
 	st.Folders = make([]FolderStatus, len(folders))
 	for i, f := range folders {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"replicanode/gc"
@@ -104,7 +105,7 @@ func (n *Node) makeFolderGC(index int) (f folderMaintenance, err error) {
 		return f, fmt.Errorf("make value collection: %w", err)
 	}
 	if f.replicas, err = gc.NewReplicas(gc.ReplicasOptions{
-		Name: path, Dropped: droppedIn(path), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: pacer,
+		Name: path, Dropped: droppedOn(n.diskFS, path), Runner: n.tasks, Grace: n.opts.DropGrace, Pacer: pacer,
 		Space: space, Logger: n.opts.Logger, Registerer: registry,
 	}); err != nil {
 		return f, fmt.Errorf("make replica collection: %w", err)
@@ -139,8 +140,11 @@ func (n *Node) garbage(partition uint32) int64 {
 }
 
 // droppedIn is the place of a data folder where dropped replicas wait for their removal.
-func droppedIn(dataDir string) *gc.Dropped {
-	return gc.NewDropped(nil, filepath.Join(dataDir, droppedDir), filepath.Join(dataDir, partitionsDir), nil)
+func droppedIn(dataDir string) *gc.Dropped { return droppedOn(nil, dataDir) }
+
+// droppedOn is droppedIn on a file system; nil: the system's.
+func droppedOn(fs vfs.FS, dataDir string) *gc.Dropped {
+	return gc.NewDropped(fs, filepath.Join(dataDir, droppedDir), filepath.Join(dataDir, partitionsDir), nil)
 }
 
 // duplicationHolds says what the remotes still need of a partition's log: one hold per remote, unknown until it was heard of.
@@ -221,14 +225,21 @@ func (m *maintenance) status() GCAnswer {
 	a := GCAnswer{Logs: []gc.LogStatus{}, Values: []gc.ValuesStatus{}}
 	a.Dropped.Folders = []gc.FolderStatus{}
 	var problems []string
-	for _, f := range m.folders {
+	replicas := make([]gc.ReplicasStatus, len(m.folders))
+	var listed sync.WaitGroup // all disks at once: some may not answer
+	for i := range m.folders {
+		listed.Go(func() { replicas[i] = m.folders[i].replicas.Status() })
+	}
+	listed.Wait()
+	for i, f := range m.folders {
 		a.Logs = append(a.Logs, f.logs.Explain()...)
 		a.Values = append(a.Values, f.values.Status()...)
-		st := f.replicas.Status()
+		st := replicas[i]
 		a.Dropped.Folders = append(a.Dropped.Folders, st.Folders...)
 		a.Dropped.BacklogBytes += st.BacklogBytes
 		a.Dropped.BytesPerSecond += st.BytesPerSecond
 		a.Dropped.DeletedBytes += st.DeletedBytes
+		a.Dropped.Unlisted = append(a.Dropped.Unlisted, st.Unlisted...)
 		if st.LastError != "" {
 			problems = append(problems, st.LastError)
 		}

@@ -36,7 +36,7 @@ type Node struct {
 
 	listeners struct{ redis, admin, peer net.Listener }
 	logFS     func(disk int) vfs.FS                // of the private logs; nil: the system's
-	diskFS    vfs.FS                               // of disk statistics; nil: the system's
+	diskFS    vfs.FS                               // of disk statistics and dropped replicas; nil: the system's
 	diskUsage func(path string) (gc.Usage, error)  // of disk statistics; nil: the system's
 	tls       struct{ server, client *tls.Config } // of peers; nil without certificates
 	folders   *Folders

@@ -108,7 +108,7 @@ func TestFullDiskRefusesItsOwnWrites(t *testing.T) {
 	})
 }
 
-// hungFS makes disk statistics wait at writes in folders whose name ends so.
+// hungFS makes disk statistics wait at writes, and lists of dropped replicas, in folders whose name is b.
 type hungFS struct {
 	vfs.FS
 	hold *atomic.Pointer[chan struct{}]
@@ -119,6 +119,13 @@ func (fs hungFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Op
 		<-*hold
 	}
 	return fs.FS.OpenReadWrite(name, c, o...)
+}
+
+func (fs hungFS) List(name string) ([]string, error) {
+	if hold := fs.hold.Load(); hold != nil && strings.HasSuffix(name, filepath.Join("b", droppedDir)) {
+		<-*hold
+	}
+	return fs.FS.List(name)
 }
 
 // TestDiskThatHangsConcernsItsOwnPartitionsOnly: it is named within seconds, the other one is served and measured, and both when it
@@ -200,9 +207,23 @@ func checkOperatorsAreAnswered(t *testing.T, n *Node, dirs []string) {
 		d := n.maintenance.disk.Status()[0]
 		return d.Measured.After(before), fmt.Sprintf("%+v", d)
 	})
-	for _, route := range []string{"/v1/status", "/v1/gc", "/v1/tasks/explain", "/v1/duplications"} {
+	for _, route := range []string{"/v1/status", "/v1/tasks/explain", "/v1/duplications"} {
 		if _, err := admin.Get[any](ctx, api(t, n), route); err != nil {
 			t.Errorf("%s: %v", route, err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dirs[0], partitionsDir, "0009"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := droppedIn(dirs[0]).Drop(9, gc.KindDropped); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		g, err := admin.Get[GCAnswer](ctx, api(t, n), "/v1/gc")
+		d := g.Dropped
+		if err != nil || len(g.Logs) != 2 || len(d.Folders) != 1 || d.Folders[0].Partition != 9 || len(d.Unlisted) != 1 ||
+			!strings.HasPrefix(d.Unlisted[0], dirs[1]) || !strings.Contains(d.Unlisted[0], gc.ErrNoAnswer.Error()) {
+			t.Errorf("garbage collection: %+v, %v", g, err)
 		}
 	}
 	families, err := n.registry.Gather()

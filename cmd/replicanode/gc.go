@@ -65,6 +65,9 @@ func gcList(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		for _, problem := range a.Dropped.Unlisted {
+			fmt.Fprintf(c.App.ErrWriter, "replicanode: not listed: %s\n", problem)
+		}
 		return showDropped(c, a.Dropped, len(a.Dropped.Folders), "NAME PARTITION KIND DROPPED REMOVED-AFTER STATE IN", droppedRows)
 	}, func() error {
 		return listDropped(c)
