@@ -38,15 +38,19 @@ func checkpointCommand() *cli.Command {
 			},
 			{
 				Name:  "list",
-				Usage: "list the checkpoints in a data folder, of a running or a stopped node",
-				Flags: []cli.Flag{dataDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`"),
-					&cli.BoolFlag{Name: "nodes", Usage: "list the checkpoints of the whole node"}, jsonFlag()},
+				Usage: "list the checkpoints of a running or a stopped node",
+				Description: "With --data-dir or --checkpoint-store it lists what is there, whether a node runs or not;\n" +
+					"without them the node at --admin is asked where its checkpoints are.",
+				Flags: remoteFlags(ownerDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`"),
+					&cli.BoolFlag{Name: "nodes", Usage: "list the checkpoints of the whole node"}),
 				Action: checkpointList,
 			},
 			{
-				Name:   "verify",
-				Usage:  "read every byte of the checkpoints in a data folder and name what is damaged",
-				Flags:  []cli.Flag{dataDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`"), jsonFlag()},
+				Name:  "verify",
+				Usage: "read every byte of the checkpoints of a running or a stopped node and name what is damaged",
+				Description: "With --data-dir or --checkpoint-store it reads what is there, whether a node runs or not;\n" +
+					"without them the node at --admin is asked where its checkpoints are.",
+				Flags:  remoteFlags(ownerDirFlag(), storeFlag(), storeTimeoutFlag(), partitionFlag("only the partition with this `NUMBER`")),
 				Action: checkpointVerify,
 			},
 			{
@@ -265,7 +269,12 @@ func withStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	store, closeStore, err := node.OpenCheckpointStore(dataDirs(c), c.String("checkpoint-store"))
+	return withStoreAt(c, c.String("checkpoint-store"), f)
+}
+
+// withStoreAt is withStore for a place; "": the data folders of the flags.
+func withStoreAt(c *cli.Context, place string, f func(store *checkpoint.Store) error) error {
+	store, closeStore, err := node.OpenCheckpointStore(dataDirs(c), place)
 	if err != nil {
 		return err
 	}
@@ -278,8 +287,27 @@ func withStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
 	return errors.Join(err, closeStore())
 }
 
+// withOwnStore is withStore, but that without --data-dir and --checkpoint-store it is the store of the node at --admin.
+func withOwnStore(c *cli.Context, f func(store *checkpoint.Store) error) error {
+	if len(c.StringSlice("data-dir")) > 0 || c.String("checkpoint-store") != "" {
+		return withStore(c, f)
+	}
+	var place string
+	if err := ask(c, func(client *admin.Client) error {
+		a, err := admin.Get[node.CheckpointsAnswer](c.Context, client, "/v1/checkpoints")
+		place = a.Store.Place
+		return err
+	}); err != nil {
+		return fmt.Errorf("%w; to look without asking a node, give its --data-dir or --checkpoint-store", err)
+	}
+	if strings.Contains(place, "://") {
+		return fmt.Errorf("the node at %s keeps its checkpoints in %s; give its --checkpoint-store, which says how to reach that", c.String("admin"), place)
+	}
+	return withStoreAt(c, place, f)
+}
+
 func checkpointList(c *cli.Context) error {
-	return withStore(c, func(store *checkpoint.Store) error { return listFrom(c, store) })
+	return withOwnStore(c, func(store *checkpoint.Store) error { return listFrom(c, store) })
 }
 
 func listFrom(c *cli.Context, store *checkpoint.Store) error {
@@ -337,7 +365,7 @@ func checkpointRows(infos []checkpoint.Info) [][]string {
 }
 
 func checkpointVerify(c *cli.Context) error {
-	return withStore(c, func(store *checkpoint.Store) error { return verifyFrom(c, store) })
+	return withOwnStore(c, func(store *checkpoint.Store) error { return verifyFrom(c, store) })
 }
 
 func verifyFrom(c *cli.Context, store *checkpoint.Store) error {

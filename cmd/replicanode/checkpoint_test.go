@@ -96,7 +96,13 @@ func TestCheckpointCommands(t *testing.T) {
 	put(t, n, 300, 310)
 	succeeds(t, []string{"3 partitions"}, "checkpoint", "create", "--all", "--admin", n.Addresses().Admin)
 	put(t, n, 310, 320)
+	succeeds(t, []string{"PARTITION"}, "checkpoint", "list", "--admin", n.Addresses().Admin)
+	succeeds(t, []string{"PARTITIONS"}, "checkpoint", "list", "--nodes", "--admin", n.Addresses().Admin)
+	succeeds(t, []string{"ok"}, "checkpoint", "verify", "--admin", n.Addresses().Admin)
 	stop()
+	for _, sub := range []string{"list", "verify"} {
+		fails(t, []string{n.Addresses().Admin, "--data-dir", "--checkpoint-store"}, "checkpoint", sub, "--admin", n.Addresses().Admin)
+	}
 	succeeds(t, []string{"3 partitions"}, "checkpoint", "create", "--all", "--data-dir", dir)
 	succeeds(t, []string{"2"}, "checkpoint", "create", "--partition", "2", "--data-dir", dir)
 
