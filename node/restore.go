@@ -202,6 +202,39 @@ func (o *RestoreOptions) newest(ctx context.Context, partition uint32) (*checkpo
 	return nil, fmt.Errorf("partition %d, decree %d: %w; replicanode checkpoint list shows those there are", partition, o.Decree, checkpoint.ErrNotFound)
 }
 
+// PassedBy names the checkpoints that are newer than what RestoreCheckpoints restored with the same options, and can't be used: what they hold is
+// not there.
+func PassedBy(ctx context.Context, o RestoreOptions, restored []checkpoint.RestoredState) (newer []error, err error) {
+	if o.Node != "" && o.Node != "latest" || o.Decree != 0 {
+		return nil, nil // that very one was asked for
+	}
+	if o.Node != "" {
+		infos, err := o.Store.Nodes(ctx)
+		for _, info := range slices.Backward(infos) {
+			if info.Err == nil {
+				break
+			}
+			newer = append(newer, fmt.Errorf("checkpoint %s of the node: %w", info.Name, info.Err))
+		}
+		return newer, err
+	}
+	for _, r := range restored {
+		infos, err := o.Store.List(ctx, r.Partition)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range slices.Backward(checkpoint.ByAge(infos)) {
+			if info.Decree == r.Decree {
+				break
+			}
+			if info.Err != nil {
+				newer = append(newer, fmt.Errorf("checkpoint of partition %d at decree %d: %w", r.Partition, info.Decree, info.Err))
+			}
+		}
+	}
+	return newer, nil
+}
+
 // missingTargets names the partitions of which there is nothing to restore.
 func missingTargets(targets []target, partitions uint32) error {
 	var missing []string

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"replicanode/checkpoint"
+
 	"replicanode/server/admin"
 )
 
@@ -37,5 +39,18 @@ func TestVerifyNamesWhatIsBuiltOnDamage(t *testing.T) {
 	found, err := VerifyCheckpoints(t.Context(), store, infos)
 	if err == nil || len(found) != 2 || !strings.Contains(found[0].Problem, "000001.chunk") || !strings.Contains(found[1].Problem, "built on") {
 		t.Fatalf("%+v, %v", found, err)
+	}
+	restored := []checkpoint.RestoredState{{Partition: infos[0].Partition, Decree: infos[0].Decree}}
+	if newer, err := PassedBy(t.Context(), RestoreOptions{Store: store}, restored); err != nil || len(newer) != 0 {
+		t.Errorf("passed by: %v, %v", newer, err)
+	}
+	if err := os.WriteFile(filepath.Join(infos[1].Path, "MANIFEST.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if newer, err := PassedBy(t.Context(), RestoreOptions{Store: store}, restored); err != nil || len(newer) != 1 || !strings.Contains(newer[0].Error(), "MANIFEST.json") {
+		t.Errorf("passed by: %v, %v", newer, err)
+	}
+	if newer, err := PassedBy(t.Context(), RestoreOptions{Store: store, Decree: infos[0].Decree}, restored); err != nil || len(newer) != 0 {
+		t.Errorf("of the one asked for: %v, %v", newer, err)
 	}
 }

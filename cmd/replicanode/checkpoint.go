@@ -411,17 +411,26 @@ func restoreFrom(c *cli.Context, store *checkpoint.Store) error {
 	if c.String("checkpoint-store") != "" && !c.IsSet("data-dir") {
 		sources = nil // what the checkpoints say of themselves is enough
 	}
-	states, err := node.RestoreCheckpoints(c.Context, node.RestoreOptions{
+	o := node.RestoreOptions{
 		Store: store, Sources: sources, To: c.String("to"), Node: c.String("node"), Partition: onePartition(c), Decree: c.Uint64("decree"),
 		Partial: c.Bool("partial"), Parallel: c.Int("parallel"),
-	})
+	}
+	states, err := node.RestoreCheckpoints(c.Context, o)
 	if err != nil {
 		return err
+	}
+	took := time.Since(begun)
+	newer, err := node.PassedBy(c.Context, o, states)
+	if err != nil {
+		newer = append(newer, fmt.Errorf("look for newer ones: %w", err))
+	}
+	for _, err := range newer {
+		fmt.Fprintf(c.App.ErrWriter, "replicanode: an older checkpoint than the newest is restored: %v\n", err)
 	}
 	for _, s := range states {
 		fmt.Fprintf(c.App.Writer, "partition %d restored at decree %d, %d entries\n", s.Partition, s.Decree, s.Entries)
 	}
-	fmt.Fprintf(c.App.Writer, "%d partitions restored into %s in %.1f s\n", len(states), c.String("to"), time.Since(begun).Seconds())
+	fmt.Fprintf(c.App.Writer, "%d partitions restored into %s in %.1f s\n", len(states), c.String("to"), took.Seconds())
 	id, err := node.ReadIdentity(c.String("to"))
 	if err != nil {
 		return err
