@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"replicanode/checkpoint"
-
 	"replicanode/server/admin"
 )
 
