@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -215,6 +216,9 @@ func TestOneWarningOfProgressThatIsNotRecorded(t *testing.T) {
 		p.write(1, 10)
 		h.targets[i].mustEqual(t, p)
 	}
+	h.awaitStatus("confirmed", func(PipelineStatus) bool {
+		return !slices.ContainsFunc(h.source.Status(), func(s PipelineStatus) bool { return !s.Known || s.Confirmed == 0 })
+	})
 	h.stopSource() // records in every partition
 	if n := log.count("cannot be recorded"); n != 1 {
 		t.Errorf("%d warnings", n)
