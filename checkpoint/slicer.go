@@ -27,25 +27,7 @@ func onOwn(turn Turn, f func(turn Turn) error) error {
 	if turn == nil {
 		return f(nil)
 	}
-	return handover.Run(turn, func(w *handover.Work) error { return f(&ownTurn{w, turn}) })
-}
-
-// ownTurn is the turn of work that is made by onOwn.
-type ownTurn struct {
-	w    *handover.Work
-	turn Turn
-}
-
-func (o *ownTurn) Yield(ioBytes int) error {
-	return o.w.Do(func() error { return o.turn.Yield(ioBytes) })
-}
-
-func (o *ownTurn) Await(ch <-chan struct{}) error {
-	return o.w.Do(func() error { return o.turn.Await(ch) })
-}
-
-func (o *ownTurn) AwaitEnd(ch <-chan struct{}) error {
-	return o.w.Do(func() error { return o.turn.AwaitEnd(ch) })
+	return handover.OnOwn(turn, func(own *handover.OwnTurn) error { return f(own) })
 }
 
 // slicer cuts a long run of small steps into slices.

@@ -24,27 +24,15 @@ func awaitCall(turn Turn, f func() error) error {
 // onOwn makes f on a goroutine of its own, with a turn of its own: however long it hangs
 // between two calls of it, it holds no slot. It has always returned when onOwn returns.
 func onOwn(turn Turn, f func(turn Turn) error) error {
-	return handover.Run(turn, func(w *handover.Work) error { return f(&ownTurn{w, turn}) })
+	return handover.OnOwn(turn, func(own *handover.OwnTurn) error { return f(&ownTurn{own, turn}) })
 }
 
 // ownTurn is the turn of work that is made by onOwn.
 type ownTurn struct {
-	w    *handover.Work
+	*handover.OwnTurn
 	turn Turn
 }
 
-func (o *ownTurn) Yield(ioBytes int) error {
-	return o.w.Do(func() error { return o.turn.Yield(ioBytes) })
-}
-
 func (o *ownTurn) Sleep(d time.Duration) error {
-	return o.w.Do(func() error { return o.turn.Sleep(d) })
-}
-
-func (o *ownTurn) Await(ch <-chan struct{}) error {
-	return o.w.Do(func() error { return o.turn.Await(ch) })
-}
-
-func (o *ownTurn) AwaitEnd(ch <-chan struct{}) error {
-	return o.w.Do(func() error { return o.turn.AwaitEnd(ch) })
+	return o.Do(func() error { return o.turn.Sleep(d) })
 }

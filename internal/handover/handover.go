@@ -94,3 +94,38 @@ func Run(slot Slot, f func(w *Work) error) error {
 	}
 	return result
 }
+
+// Turn is what is needed of a task's turn for [OnOwn]; *threadpool.Turn satisfies it.
+type Turn interface {
+	Slot
+	// Yield charges ioBytes and may give the slot away.
+	Yield(ioBytes int) error
+	// Await gives the slot away until ch is ready, or the task is cancelled.
+	Await(ch <-chan struct{}) error
+}
+
+// OwnTurn is the turn of work that [OnOwn] makes: each of its calls is one of the task's turn, made by [Work.Do].
+type OwnTurn struct {
+	*Work
+	turn Turn
+}
+
+// OnOwn is [Run] for work that wants a turn.
+func OnOwn(turn Turn, f func(turn *OwnTurn) error) error {
+	return Run(turn, func(w *Work) error { return f(&OwnTurn{w, turn}) })
+}
+
+// Yield is that of [Turn].
+func (o *OwnTurn) Yield(ioBytes int) error {
+	return o.Do(func() error { return o.turn.Yield(ioBytes) })
+}
+
+// Await is that of [Turn].
+func (o *OwnTurn) Await(ch <-chan struct{}) error {
+	return o.Do(func() error { return o.turn.Await(ch) })
+}
+
+// AwaitEnd is that of [Slot].
+func (o *OwnTurn) AwaitEnd(ch <-chan struct{}) error {
+	return o.Do(func() error { return o.turn.AwaitEnd(ch) })
+}
