@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"replicanode/internal/fixture"
 	"replicanode/replica/mapped"
 )
 
 // TestCompactionOnFullDiskLosesNothing: the node takes its own disk, so that it is a compaction that finds no room for a table. Everything
 // acknowledged is there while the disk is full, when there is room again, and after a restart.
 func TestCompactionOnFullDiskLosesNothing(t *testing.T) {
-	dir := smallDisk(t, 192<<20)
+	dir := fixture.SmallDisk(t, 192<<20)
 	o := testOptions(t, filepath.Join(dir, "partitions"))
 	o.ReserveBytes = 1
 	n := startNode(t, o)
@@ -28,69 +29,34 @@ func TestCompactionOnFullDiskLosesNothing(t *testing.T) {
 	}()
 	held := filepath.Join(dir, "held")
 	must(t, os.WriteFile(held, make([]byte, 80<<20), 0o644))
-	p, acked := n.Partition(0), 0
-	rng := rand.New(rand.NewPCG(1, 2))
-	value := make([]byte, 4000)
-	for i := range value {
-		value[i] = byte(rng.Uint32())
+	p, w := n.Partition(0), newScattered(1, 2)
+	for deadline := time.Now().Add(20 * time.Second); w.refused < 3 && time.Now().Before(deadline); {
+		w.write(t, p)
 	}
-	// Keys in no order, so that every compaction meets all tables of the next level.
-	name := func(i int) string { return fmt.Sprintf("%08x", uint32(i)*2654435761) }
-	refused := 0
-	for deadline := time.Now().Add(20 * time.Second); refused < 3 && time.Now().Before(deadline); {
-		err := try(p, func(tx *Tx) { _ = tx.Put([]byte(name(acked)), append([]byte(name(acked)), value...), 0) })
-		switch {
-		case err == nil:
-			acked++
-		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrResultUnknown):
-			refused++
-			<-time.After(20 * time.Millisecond) // it is the database that takes the disk, in its own time
-		default:
-			t.Fatal(err)
-		}
-	}
-	check := func(when string) {
-		t.Helper()
-		lost := 0
-		for i := range acked {
-			if v, ok := get(t, p, name(i)); !ok || v[:8] != name(i) {
-				lost++
-			}
-		}
-		if lost > 0 {
-			t.Fatalf("%s: %d of %d acknowledged writes are lost", when, lost, acked)
-		}
-	}
-	if refused == 0 {
+	if w.refused == 0 {
 		t.Fatal("nothing was refused")
 	}
-	check("full")
+	w.check(t, p, "full")
 	must(t, os.Remove(held))
 	waitForSpace(t, p)
-	check("with room again")
+	w.check(t, p, "with room again")
 	n.stop(t)
 	stopped = true
 	n = startNode(t, o)
 	defer n.stop(t)
 	p = n.Partition(0)
-	check("started again")
+	w.check(t, p, "started again")
 }
 
 // TestStopWhileACompactionWaitsForRoom: a node on a full disk stops at once, says which database it left open, and has lost nothing when it starts again.
 func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
-	dir := smallDisk(t, 192<<20)
+	dir := fixture.SmallDisk(t, 192<<20)
 	o := testOptions(t, filepath.Join(dir, "partitions"))
 	o.ReserveBytes = 1
 	n := startNode(t, o)
 	held := filepath.Join(dir, "held")
 	must(t, os.WriteFile(held, make([]byte, 80<<20), 0o644))
-	p, acked := n.Partition(0), 0
-	value := make([]byte, 4000)
-	rng := rand.New(rand.NewPCG(3, 4))
-	for i := range value {
-		value[i] = byte(rng.Uint32())
-	}
-	name := func(i int) string { return fmt.Sprintf("%08x", uint32(i)*2654435761) }
+	p, w := n.Partition(0), newScattered(3, 4)
 	db := filepath.Join(p.dir(), DBDir)
 	stopped := false
 	defer func() {
@@ -98,20 +64,11 @@ func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
 			n.stop(t)
 		}
 	}()
-	for refused := 0; !mapped.Waiting(db); {
-		if refused == 300 {
+	for !mapped.Waiting(db) {
+		if w.refused == 300 {
 			t.Fatal("no compaction waits")
 		}
-		err := try(p, func(tx *Tx) { _ = tx.Put([]byte(name(acked)), append([]byte(name(acked)), value...), 0) })
-		switch {
-		case err == nil:
-			acked++
-		case errors.Is(err, ErrNoSpace), errors.Is(err, ErrResultUnknown):
-			refused++
-			<-time.After(20 * time.Millisecond) // it is the database that takes the disk, in its own time
-		default:
-			t.Fatal(err)
-		}
+		w.write(t, p)
 	}
 	began := time.Now()
 	stopped = true
@@ -132,9 +89,52 @@ func TestStopWhileACompactionWaitsForRoom(t *testing.T) {
 	n = startNode(t, o)
 	defer n.stop(t)
 	p = n.Partition(0)
-	for i := range acked {
-		if v, ok := get(t, p, name(i)); !ok || v[:8] != name(i) {
-			t.Fatalf("write %d of %d is lost", i, acked)
+	w.check(t, p, "started again")
+}
+
+// scattered writes keys in no order, so that every compaction meets all tables of the next level, and knows which were acknowledged.
+type scattered struct {
+	value          []byte
+	acked, refused int
+}
+
+func newScattered(seed1, seed2 uint64) *scattered {
+	rng := rand.New(rand.NewPCG(seed1, seed2))
+	w := &scattered{value: make([]byte, 4000)}
+	for i := range w.value {
+		w.value[i] = byte(rng.Uint32())
+	}
+	return w
+}
+
+func (*scattered) name(i int) string { return fmt.Sprintf("%08x", uint32(i)*2654435761) }
+
+// write writes the next key, or the same again when it was refused for want of space.
+func (w *scattered) write(t *testing.T, p *Partition) {
+	t.Helper()
+	name := []byte(w.name(w.acked))
+	err := try(p, func(tx *Tx) { _ = tx.Put(name, append(name[:len(name):len(name)], w.value...), 0) })
+	switch {
+	case err == nil:
+		w.acked++
+	case errors.Is(err, ErrNoSpace), errors.Is(err, ErrResultUnknown):
+		w.refused++
+		<-time.After(20 * time.Millisecond) // it is the database that takes the disk, in its own time
+	default:
+		t.Fatal(err)
+	}
+}
+
+// check wants everything that was acknowledged.
+func (w *scattered) check(t *testing.T, p *Partition, when string) {
+	t.Helper()
+	lost := 0
+	for i := range w.acked {
+		if v, ok := get(t, p, w.name(i)); !ok || v[:8] != w.name(i) {
+			lost++
 		}
+	}
+	if lost > 0 {
+		t.Fatalf("%s: %d of %d acknowledged writes are lost", when, lost, w.acked)
 	}
 }

@@ -10,33 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"replicanode/internal/fixture"
 )
-
-// smallDisk mounts a file system of its own; only the superuser can.
-func smallDisk(t *testing.T, bytes int) string {
-	dir := testDir(t)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		t.Skipf("a file system cannot be mounted: %v", err)
-	}
-	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
-	return dir
-}
-
-// fill takes the disk to its last byte.
-func fill(t *testing.T, name string) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	chunk := make([]byte, 1<<20)
-	for len(chunk) > 0 {
-		if _, err := f.Write(chunk); err != nil {
-			chunk = chunk[:len(chunk)/2]
-		}
-	}
-}
 
 // diskWriter overwrites keys and remembers what must be there.
 type diskWriter struct {
@@ -94,7 +69,7 @@ func (w *diskWriter) verify(t *testing.T) {
 // TestFullDiskIsSurvived: a disk that fills to its last byte while memtables become tables refuses writes, serves reads, and loses
 // nothing; the process goes on. The marks below which writes are refused are out of force.
 func TestFullDiskIsSurvived(t *testing.T) {
-	dir := smallDisk(t, 160<<20)
+	dir := fixture.SmallDisk(t, 160<<20)
 	o := testOptions(t, filepath.Join(dir, "partitions"))
 	o.Partitions, o.ReserveBytes = 2, 1
 	n := startNode(t, o)
@@ -115,7 +90,7 @@ func TestFullDiskIsSurvived(t *testing.T) {
 		filler := filepath.Join(dir, "filler")
 		// Each round meets the writers elsewhere; what they free meanwhile is taken, too.
 		for timeout := time.After(15 * time.Second); ; {
-			fill(t, filler)
+			fixture.FillDisk(t, filler)
 			select {
 			case <-refused:
 			case <-timeout:
@@ -125,7 +100,7 @@ func TestFullDiskIsSurvived(t *testing.T) {
 			}
 			break
 		}
-		fill(t, filler)
+		fixture.FillDisk(t, filler)
 		for _, p := range n.Partitions() {
 			if _, _ = get(t, p, "anything"); p.Err() != nil {
 				t.Fatal(p.Err())

@@ -36,21 +36,6 @@ func smallDisk(t *testing.T) string {
 
 func filler(disk string) string { return filepath.Join(disk, "filler") }
 
-// fill takes a disk to its last byte.
-func fill(t *testing.T, disk string) {
-	t.Helper()
-	f, err := os.OpenFile(filler(disk), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
-		if _, err := f.Write(chunk); err != nil {
-			chunk = chunk[:len(chunk)/2]
-		}
-	}
-}
-
 func free(t *testing.T, disk string) {
 	t.Helper()
 	if err := os.Remove(filler(disk)); err != nil {
@@ -115,7 +100,7 @@ func loadAndFill(t *testing.T, r *run, disk string) {
 	grows(t, "operations are acknowledged", r.fleet.acked.Load, 2000)
 	refused := r.fleet.refused.Load()
 	await(t, "operations are refused", func() bool {
-		fill(t, disk)
+		fixture.FillDisk(t, filler(disk))
 		return r.fleet.refused.Load() > refused+100
 	})
 }
@@ -173,10 +158,10 @@ func killFullPrimary(t *testing.T, r *run, disks map[string]string) {
 // fillBackup: the primary's clients notice nothing.
 func fillBackup(t *testing.T, r *run, disks map[string]string) {
 	r.fleet.start(r.primary.Listen())
-	fill(t, disks["backup"])
+	fixture.FillDisk(t, filler(disks["backup"]))
 	refused := r.fleet.refused.Load()
 	grows(t, "operations are acknowledged while the backup is full", r.fleet.acked.Load, 20_000)
-	fill(t, disks["backup"])
+	fixture.FillDisk(t, filler(disks["backup"]))
 	serves(t, r.backup)
 	stopLoad(t, r)
 	if n := r.fleet.refused.Load() - refused; n > 0 {
@@ -187,7 +172,7 @@ func fillBackup(t *testing.T, r *run, disks map[string]string) {
 
 func fillBoth(t *testing.T, r *run, disks map[string]string) {
 	loadAndFill(t, r, disks["primary"])
-	fill(t, disks["backup"])
+	fixture.FillDisk(t, filler(disks["backup"]))
 	serves(t, r.primary)
 	serves(t, r.backup)
 	free(t, disks["primary"])

@@ -6,34 +6,19 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"replicanode/internal/fixture"
 )
 
 // onSmallDisk copies a data folder to a file system of its own, which only the superuser can make, and fills that to the last byte.
 func onSmallDisk(t *testing.T, from string) string {
 	t.Helper()
-	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=128m"); err != nil {
-		t.Skipf("a file system cannot be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := fixture.SmallDisk(t, 128<<20)
 	dir := filepath.Join(disk, "data")
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(disk, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
-		if _, err := f.Write(chunk); err != nil {
-			chunk = chunk[:len(chunk)/2]
-		}
-	}
+	fixture.FillDisk(t, filepath.Join(disk, "filler"))
 	return dir
 }
 
